@@ -1,0 +1,1 @@
+//! MFA reset worker.
