@@ -1,0 +1,265 @@
+//! Facts about the target and policy in, a [`Decision`] out. Fails closed: what could not be read counts against it.
+//!
+//! Graph lets an application reset anybody, administrators included, so this is the only thing that protects them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::method::Method;
+use super::reason::Reason;
+use super::request::{Request, hex};
+
+/// Roles whose holders an Authentication Administrator may reset too (Microsoft's table of who can reset whom):
+/// directory readers, guest inviters, message center readers, reports readers, usage summary reports readers.
+pub const HARMLESS_ROLES: [&str; 5] = [
+    "88d8e3e3-8f55-4a1e-953a-9b9898b8876b",
+    "95e79109-95c0-4d8e-aee3-d01accf2d47b",
+    "790c1fb9-7f7d-4f88-86a1-ef1f95c05c1b",
+    "4a5d8f65-41da-4de4-8968-e035b65339cf",
+    "75934031-6c7e-415a-99d7-48dbd49e875e",
+];
+
+/// Who may ask, and who may be reset. Ids and names are lower case.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Broker users that may ask; `None` lets anybody.
+    pub producers: Option<BTreeSet<String>>,
+    /// Object ids or user principal names that are never reset.
+    pub protected_users: BTreeSet<String>,
+    /// Groups whose members are never reset.
+    pub protected_groups: BTreeSet<String>,
+    /// Role template ids that do not protect their holders.
+    pub harmless_roles: BTreeSet<String>,
+    /// How long after a reset another one is refused; zero never refuses.
+    pub cool_down: Duration,
+    /// How many resets may start in an hour.
+    pub max_resets_per_hour: u32,
+}
+
+impl Policy {
+    /// A digest that names this policy in audit records.
+    pub fn digest(&self) -> String {
+        let policy = json!([
+            self.producers,
+            self.protected_users,
+            self.protected_groups,
+            self.harmless_roles,
+            self.cool_down.as_secs(),
+            self.max_resets_per_hour,
+        ]);
+        hex(digest::digest(&digest::SHA256, policy.to_string().as_bytes()).as_ref())
+    }
+}
+
+/// Who the target is. Never printed: it holds names.
+#[derive(Clone, PartialEq, Eq)]
+pub struct User {
+    /// The object id.
+    pub object_id: String,
+    /// The user principal name, lower case.
+    pub upn: Option<String>,
+    /// The mail address and every proxy address without its prefix, lower case.
+    pub addresses: Vec<String>,
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "User({})", self.object_id)
+    }
+}
+
+/// One object that the user is a member of, directly or not, as `transitiveMemberOf` lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Membership {
+    /// A directory role, with its template id if Graph told it.
+    Role(Option<String>),
+    /// A group, and whether roles can be assigned to it, if Graph told it.
+    Group {
+        /// Its object id.
+        id: String,
+        /// Graph answers null for what the app may not read.
+        assignable_to_role: Option<bool>,
+    },
+    /// An administrative unit: gives its members nothing.
+    AdministrativeUnit,
+    /// Something else, or something that Graph would not name.
+    Unreadable,
+}
+
+/// What a look-up found: everything, or not to be trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup<T> {
+    /// Every page was read.
+    Complete(Vec<T>),
+    /// Graph says that the tenant has no licence for what was asked, so there is none.
+    NotLicensed,
+    /// A page or the whole answer is missing.
+    Failed,
+}
+
+/// What is known about the target, read while the job holds the user.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Memberships: roles and groups.
+    pub memberships: Lookup<Membership>,
+    /// Role definition ids of active assignments, `None` where Graph would not name one.
+    pub assignments: Lookup<Option<String>>,
+    /// Role definition ids of eligible assignments, likewise.
+    pub eligibilities: Lookup<Option<String>>,
+    /// The authentication methods.
+    pub methods: Vec<Method>,
+    /// Graph's clock at the time of reading.
+    pub read_at: Timestamp,
+    /// When the user was last reset, as far as the ledger knows.
+    pub last_reset: Option<Timestamp>,
+}
+
+/// What a rule looks at: the metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rule {
+    /// No rule objected.
+    None,
+    /// `policy.producers`.
+    Producer,
+    /// The requester is the target.
+    Requester,
+    /// `policy.protected_users`.
+    ProtectedUser,
+    /// `policy.protected_groups`.
+    ProtectedGroup,
+    /// A role held or to be had.
+    Role,
+    /// Membership of a group that roles can be assigned to.
+    RoleAssignableGroup,
+    /// Graph would not name something that matters.
+    Unreadable,
+    /// A look-up failed.
+    LookupFailed,
+    /// `policy.cool_down`.
+    CoolDown,
+}
+
+impl Rule {
+    /// Every rule.
+    pub const ALL: [Self; 10] = [
+        Self::None,
+        Self::Producer,
+        Self::Requester,
+        Self::ProtectedUser,
+        Self::ProtectedGroup,
+        Self::Role,
+        Self::RoleAssignableGroup,
+        Self::Unreadable,
+        Self::LookupFailed,
+        Self::CoolDown,
+    ];
+
+    /// The word in metrics and results.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Producer => "producer",
+            Self::Requester => "requester",
+            Self::ProtectedUser => "protected_user",
+            Self::ProtectedGroup => "protected_group",
+            Self::Role => "role",
+            Self::RoleAssignableGroup => "role_assignable_group",
+            Self::Unreadable => "unreadable",
+            Self::LookupFailed => "lookup_failed",
+            Self::CoolDown => "cool_down",
+        }
+    }
+
+    /// The reason code of a denial by this rule.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Producer => Reason::ProducerNotAllowed,
+            Self::Requester => Reason::RequesterIsTarget,
+            Self::CoolDown => Reason::RecentlyReset,
+            Self::None
+            | Self::ProtectedUser
+            | Self::ProtectedGroup
+            | Self::Role
+            | Self::RoleAssignableGroup
+            | Self::Unreadable
+            | Self::LookupFailed => Reason::ProtectedTarget,
+        }
+    }
+}
+
+/// Whether the reset may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It may.
+    Allow,
+    /// It may not, and this rule says so.
+    Deny(Rule),
+}
+
+/// Whether this producer may ask at all; the broker has checked who it is.
+pub fn may_ask(producer: Option<&str>, policy: &Policy) -> Decision {
+    match &policy.producers {
+        None => Decision::Allow,
+        Some(allowed) if producer.is_some_and(|user| allowed.contains(user)) => Decision::Allow,
+        Some(_) => Decision::Deny(Rule::Producer),
+    }
+}
+
+/// Whether this user may be reset by this request.
+pub fn decide(request: &Request, user: &User, facts: &Facts, policy: &Policy, now: Timestamp) -> Decision {
+    let objection = own_request(request, user)
+        .or_else(|| protected_user(user, policy))
+        .or_else(|| memberships(&facts.memberships, policy))
+        .or_else(|| roles(&facts.assignments, policy, false))
+        .or_else(|| roles(&facts.eligibilities, policy, true))
+        .or_else(|| recently_reset(facts, policy, now));
+    objection.map_or(Decision::Allow, Decision::Deny)
+}
+
+fn own_request(request: &Request, user: &User) -> Option<Rule> {
+    let requester = request.requested_by.trim().to_lowercase();
+    let is_target =
+        requester == user.object_id || user.upn.as_ref() == Some(&requester) || user.addresses.contains(&requester);
+    is_target.then_some(Rule::Requester)
+}
+
+fn protected_user(user: &User, policy: &Policy) -> Option<Rule> {
+    let mut names = user.upn.iter().chain([&user.object_id]).chain(&user.addresses);
+    names.any(|name| policy.protected_users.contains(name)).then_some(Rule::ProtectedUser)
+}
+
+fn memberships(lookup: &Lookup<Membership>, policy: &Policy) -> Option<Rule> {
+    let Lookup::Complete(memberships) = lookup else { return Some(Rule::LookupFailed) };
+    memberships.iter().find_map(|membership| match membership {
+        Membership::Role(Some(template)) => (!policy.harmless_roles.contains(template)).then_some(Rule::Role),
+        Membership::Role(None) | Membership::Unreadable => Some(Rule::Unreadable),
+        Membership::Group { id, .. } if policy.protected_groups.contains(id) => Some(Rule::ProtectedGroup),
+        Membership::Group { assignable_to_role: Some(true), .. } => Some(Rule::RoleAssignableGroup),
+        Membership::Group { assignable_to_role: None, .. } => Some(Rule::Unreadable),
+        Membership::Group { assignable_to_role: Some(false), .. } | Membership::AdministrativeUnit => None,
+    })
+}
+
+fn roles(lookup: &Lookup<Option<String>>, policy: &Policy, licence_may_miss: bool) -> Option<Rule> {
+    let granted = match lookup {
+        Lookup::Complete(granted) => granted,
+        Lookup::NotLicensed if licence_may_miss => return None,
+        Lookup::NotLicensed | Lookup::Failed => return Some(Rule::LookupFailed),
+    };
+    granted.iter().find_map(|role| match role {
+        Some(id) if policy.harmless_roles.contains(id) => None,
+        Some(_) => Some(Rule::Role),
+        None => Some(Rule::Unreadable),
+    })
+}
+
+fn recently_reset(facts: &Facts, policy: &Policy, now: Timestamp) -> Option<Rule> {
+    let last = facts.last_reset?;
+    let since = now.duration_since(last);
+    let within = since.unsigned_abs() < policy.cool_down || since.is_negative();
+    (!policy.cool_down.is_zero() && within).then_some(Rule::CoolDown)
+}
