@@ -1,1 +1,3 @@
 //! MFA reset worker.
+
+pub mod simulator;
