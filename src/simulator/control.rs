@@ -8,6 +8,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use super::edge::Shared;
 use super::fault::Fault;
@@ -108,7 +109,7 @@ async fn register(State(shared): State<Shared>, Path(key): Path<String>, Json(bo
         method.created = Some(world.date("%Y-%m-%dT%H:%M:%SZ"));
     }
     if method.id.is_empty() {
-        method.id = id_for(&method, &format!("{:032x}", world.rng.u128(..)));
+        method.id = id_for(method.kind, Uuid::from_u128(world.rng.u128(..)));
     }
     let Some(user) = world.tenant.find_mut(&key) else { return nobody() };
     if user.live().any(|other| other.id == method.id) {

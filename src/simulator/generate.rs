@@ -9,6 +9,11 @@ use super::tenant_file::{complete_methods, id_for};
 
 const DOMAIN: &str = "contoso.test";
 const GUEST_DOMAIN: &str = "fabrikam.test";
+const USER: u64 = 0;
+const TEAM: u64 = 1;
+const TIER: u64 = 2;
+const UNIT: u64 = 3;
+
 const PLAIN_GROUPS: u64 = 25;
 const UNITS: u64 = 5;
 
@@ -23,22 +28,18 @@ const ADMIN_ROLES: [&str; 5] = [
 /// Adds groups, units and `count` users to a tenant.
 pub fn populate(tenant: &mut Tenant, count: usize, seed: u64) {
     for number in 0..PLAIN_GROUPS {
-        let group = Group {
-            id: object_id("group", number, seed),
-            display_name: format!("Team {number:02}"),
-            ..Group::default()
-        };
+        let group =
+            Group { id: object_id(TEAM, number, seed), display_name: format!("Team {number:02}"), ..Group::default() };
         tenant.groups.insert(group.id.clone(), group);
     }
     for (number, roles) in [(0, vec![]), (1, vec![Grant::Everywhere(ADMIN_ROLES[1].into())])] {
-        let id = object_id("tier", number, seed);
+        let id = object_id(TIER, number, seed);
         let display_name = format!("Tier {number} operators");
         let group = Group { id: id.clone(), display_name, is_assignable_to_role: true, roles, ..Group::default() };
         tenant.groups.insert(id, group);
     }
     for number in 0..UNITS {
-        let unit =
-            Named { id: object_id("unit", number, seed), display_name: format!("Region {number}"), hidden: false };
+        let unit = Named { id: object_id(UNIT, number, seed), display_name: format!("Region {number}"), hidden: false };
         tenant.units.insert(unit.id.clone(), unit);
     }
     for number in 1..=count as u64 {
@@ -46,19 +47,23 @@ pub fn populate(tenant: &mut Tenant, count: usize, seed: u64) {
     }
 }
 
-fn object_id(what: &str, number: u64, seed: u64) -> String {
-    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{what}/{number}/{seed}").as_bytes()).to_string()
+fn rng(what: u64, number: u64, seed: u64) -> Rng {
+    Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (what << 48) ^ number)
+}
+
+fn object_id(what: u64, number: u64, seed: u64) -> String {
+    uuid::Builder::from_random_bytes(rng(what, number, seed).u128(..).to_be_bytes()).into_uuid().to_string()
 }
 
 fn user(number: u64, seed: u64) -> User {
-    let mut rng = Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number);
+    let mut rng = rng(USER, number, seed);
     let name = format!("user{number:05}");
     let guest = number.is_multiple_of(40);
     let mail = format!("{name}@{}", if guest { GUEST_DOMAIN } else { DOMAIN });
     let upn = if guest { format!("{name}_{GUEST_DOMAIN}#EXT#@{DOMAIN}") } else { mail.clone() };
     let admin = ADMIN_ROLES[(number / 50) as usize % ADMIN_ROLES.len()];
     let mut user = User {
-        id: uuid::Builder::from_random_bytes(rng.u128(..).to_be_bytes()).into_uuid().to_string(),
+        id: object_id(USER, number, seed),
         user_principal_name: upn,
         proxy_addresses: vec![format!("SMTP:{mail}"), format!("smtp:{number}.alias@{DOMAIN}")],
         mail: Some(mail),
@@ -75,12 +80,12 @@ fn user(number: u64, seed: u64) -> User {
         user.eligible_roles.push(Grant::Everywhere(admin.into()));
     }
     if number % 160 == 9 {
-        user.groups.push(object_id("tier", number / 160 % 2, seed));
+        user.groups.push(object_id(TIER, number / 160 % 2, seed));
     }
     let first = rng.u64(..PLAIN_GROUPS);
-    user.groups.extend((first..first + rng.u64(..4)).map(|group| object_id("group", group % PLAIN_GROUPS, seed)));
+    user.groups.extend((first..first + rng.u64(..4)).map(|group| object_id(TEAM, group % PLAIN_GROUPS, seed)));
     if number % 30 == 11 {
-        user.administrative_units.push(object_id("unit", number / 30 % UNITS, seed));
+        user.administrative_units.push(object_id(UNIT, number / 30 % UNITS, seed));
     }
     add_methods(&mut user, number, &mut rng);
     user
@@ -140,9 +145,7 @@ fn method(kind: Kind, number: u64, rng: &mut Rng) -> Method {
     };
     let day = || format!("2025-{:02}-{:02}T{:02}:00:00Z", rng.u8(1..=12), rng.u8(1..=28), rng.u8(..24));
     let created = kind.shows_creation().then(day);
-    let mut method = Method { kind, value, created, ..Method::default() };
-    method.id = id_for(&method, &format!("{number}/{:016x}", rng.u64(..)));
-    method
+    Method { id: id_for(kind, Uuid::from_u128(rng.u128(..))), kind, value, created, ..Method::default() }
 }
 
 fn preference(methods: &[Method], rng: &mut Rng) -> Option<String> {

@@ -30,7 +30,7 @@ pub enum Kind {
 
 /// States what the schema and the permission data say of one type.
 pub struct Facts {
-    /// The type name after `#microsoft.graph.`.
+    /// The type name, between `#microsoft.graph.` and `AuthenticationMethod`.
     pub odata: &'static str,
     /// The navigation property under `authentication`; empty when there is none.
     pub collection: &'static str,
@@ -58,7 +58,7 @@ const fn fixed(id: &'static str, facts: Facts) -> Facts {
 }
 
 const fn phone(id: &'static str) -> Facts {
-    fixed(id, both("phoneAuthenticationMethod", "phoneMethods", "Phone"))
+    fixed(id, both("phone", "phoneMethods", "Phone"))
 }
 
 impl Kind {
@@ -85,46 +85,34 @@ impl Kind {
     /// Looks the facts of the type up.
     pub const fn facts(self) -> Facts {
         match self {
-            Self::Password => fixed(
-                "28c10230-6103-485e-b985-444c60001490",
-                both("passwordAuthenticationMethod", "passwordMethods", "Password"),
-            ),
+            Self::Password => {
+                fixed("28c10230-6103-485e-b985-444c60001490", both("password", "passwordMethods", "Password"))
+            }
             Self::PhoneMobile => phone("3179e48a-750b-4051-897c-87b9720928f7"),
             Self::PhoneAlternateMobile => phone("b6332ec1-7057-4abe-9331-3d72feddfe41"),
             Self::PhoneOffice => phone("e37fc753-ff3b-4958-9484-eaa9425c82bc"),
-            Self::Email => fixed(
-                "3ddfcfc8-9383-446f-83cc-3ab9be4be18f",
-                both("emailAuthenticationMethod", "emailMethods", "Email"),
-            ),
-            Self::Fido2 => both("fido2AuthenticationMethod", "fido2Methods", "Passkey"),
-            Self::WindowsHello => {
-                both("windowsHelloForBusinessAuthenticationMethod", "windowsHelloForBusinessMethods", "WindowsHello")
-            }
+            Self::Email => fixed("3ddfcfc8-9383-446f-83cc-3ab9be4be18f", both("email", "emailMethods", "Email")),
+            Self::Fido2 => both("fido2", "fido2Methods", "Passkey"),
+            Self::WindowsHello => both("windowsHelloForBusiness", "windowsHelloForBusinessMethods", "WindowsHello"),
             Self::MicrosoftAuthenticator => {
-                both("microsoftAuthenticatorAuthenticationMethod", "microsoftAuthenticatorMethods", "MicrosoftAuthApp")
+                both("microsoftAuthenticator", "microsoftAuthenticatorMethods", "MicrosoftAuthApp")
             }
             Self::PasswordlessMicrosoftAuthenticator => beta(
-                "passwordlessMicrosoftAuthenticatorAuthenticationMethod",
+                "passwordlessMicrosoftAuthenticator",
                 "passwordlessMicrosoftAuthenticatorMethods",
                 "MicrosoftAuthApp",
             ),
-            Self::SoftwareOath => both("softwareOathAuthenticationMethod", "softwareOathMethods", "SoftwareOATH"),
-            Self::HardwareOath => beta("hardwareOathAuthenticationMethod", "hardwareOathMethods", "HardwareOATH"),
-            Self::TemporaryAccessPass => {
-                both("temporaryAccessPassAuthenticationMethod", "temporaryAccessPassMethods", "TAP")
-            }
-            Self::PlatformCredential => {
-                both("platformCredentialAuthenticationMethod", "platformCredentialMethods", "PlatformCred")
-            }
+            Self::SoftwareOath => both("softwareOath", "softwareOathMethods", "SoftwareOATH"),
+            Self::HardwareOath => beta("hardwareOath", "hardwareOathMethods", "HardwareOATH"),
+            Self::TemporaryAccessPass => both("temporaryAccessPass", "temporaryAccessPassMethods", "TAP"),
+            Self::PlatformCredential => both("platformCredential", "platformCredentialMethods", "PlatformCred"),
             // v1.0 has the type without the property: it lists what it cannot delete.
-            Self::QrCodePin => {
-                Facts { listed_in_v1: true, ..beta("qrCodePinAuthenticationMethod", "qrCodePinMethod", "QR") }
-            }
-            Self::External => both("externalAuthenticationMethod", "externalAuthenticationMethods", "External"),
+            Self::QrCodePin => Facts { listed_in_v1: true, ..beta("qrCodePin", "qrCodePinMethod", "QR") },
+            Self::External => both("external", "externalAuthenticationMethods", "External"),
             Self::ResourceAccountKey => {
-                beta("resourceAccountKeyAuthenticationMethod", "resourceAccountKeyAuthenticationMethods", "ResourceKey")
+                beta("resourceAccountKey", "resourceAccountKeyAuthenticationMethods", "ResourceKey")
             }
-            Self::Unknown => both("retinaScanAuthenticationMethod", "", "None"),
+            Self::Unknown => both("retinaScan", "", "None"),
         }
     }
 

@@ -174,15 +174,3 @@ pub async fn serve(
     let simulator = Simulator::new(&options).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     simulator.serve(listener, stop).await
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ten_thousand_users_are_quick() {
-        let start = tokio::time::Instant::now();
-        Simulator::new(&Options { users: 10_000, ..Options::default() }).unwrap();
-        println!("{:?}", start.elapsed());
-    }
-}

@@ -10,7 +10,7 @@ use super::tenant::Method;
 pub fn method(method: &Method, version: Version, with_type: bool) -> Value {
     let mut fields = Map::new();
     if with_type {
-        let name = format!("#microsoft.graph.{}", method.kind.facts().odata);
+        let name = format!("#microsoft.graph.{}AuthenticationMethod", method.kind.facts().odata);
         fields.insert("@odata.type".into(), json!(name));
     }
     fields.insert("id".into(), json!(method.id));

@@ -107,18 +107,19 @@ pub fn complete_methods(user: &mut User) {
     }
     for at in 0..user.methods.len() {
         if user.methods[at].id.is_empty() {
-            user.methods[at].id = id_for(&user.methods[at], &format!("{}/{at}", user.id));
+            let kind = user.methods[at].kind;
+            let drawn = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}/{kind:?}/{at}", user.id).as_bytes());
+            user.methods[at].id = id_for(kind, drawn);
         }
     }
 }
 
-/// Makes the id of a method: the shared one of its type, or one drawn from `salt`.
-pub fn id_for(method: &Method, salt: &str) -> String {
-    let drawn = || Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{:?}/{salt}", method.kind).as_bytes());
-    match (method.kind.facts().fixed_id, method.kind) {
+/// Makes the id of a method: the shared one of its type, or one made of what was drawn.
+pub fn id_for(kind: Kind, drawn: Uuid) -> String {
+    match (kind.facts().fixed_id, kind) {
         (Some(id), _) => id.into(),
         // The service's own ids look like this; a GUID here is a key that cannot be removed.
-        (None, Kind::WindowsHello | Kind::Fido2) => format!("-{}2", &drawn().simple().to_string()[..21]),
-        (None, _) => drawn().to_string(),
+        (None, Kind::WindowsHello | Kind::Fido2) => format!("-{}2", &drawn.simple().to_string()[..21]),
+        (None, _) => drawn.to_string(),
     }
 }
