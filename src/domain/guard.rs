@@ -77,12 +77,15 @@ impl std::fmt::Debug for User {
 pub enum Membership {
     /// A directory role, with its template id if Graph told it.
     Role(Option<String>),
-    /// A group, and whether roles can be assigned to it, if Graph told it.
+    /// A group, and what Graph told of it. For an ordinary group `isAssignableToRole` is null, and so is everything
+    /// for a group that the app may not read: `securityEnabled` is never null where the app may read.
     Group {
         /// Its object id.
         id: String,
-        /// Graph answers null for what the app may not read.
+        /// Whether roles can be assigned to it.
         assignable_to_role: Option<bool>,
+        /// Whether Graph told `securityEnabled`.
+        readable: bool,
     },
     /// An administrative unit: gives its members nothing.
     AdministrativeUnit,
@@ -106,6 +109,9 @@ pub enum Lookup<T> {
 pub struct Facts {
     /// Memberships: roles and groups.
     pub memberships: Lookup<Membership>,
+    /// Ids of every group in the tenant that roles can be assigned to: the property of the group itself cannot tell no
+    /// from unknown.
+    pub role_assignable_groups: Lookup<String>,
     /// Role definition ids of active assignments, `None` where Graph would not name one.
     pub assignments: Lookup<Option<String>>,
     /// Role definition ids of eligible assignments, likewise.
@@ -213,7 +219,7 @@ pub fn may_ask(producer: Option<&str>, policy: &Policy) -> Decision {
 pub fn decide(request: &Request, user: &User, facts: &Facts, policy: &Policy, now: Timestamp) -> Decision {
     let objection = own_request(request, user)
         .or_else(|| protected_user(user, policy))
-        .or_else(|| memberships(&facts.memberships, policy))
+        .or_else(|| memberships(facts, policy))
         .or_else(|| roles(&facts.assignments, policy, false))
         .or_else(|| roles(&facts.eligibilities, policy, true))
         .or_else(|| recently_reset(facts, policy, now));
@@ -232,15 +238,22 @@ fn protected_user(user: &User, policy: &Policy) -> Option<Rule> {
     names.any(|name| policy.protected_users.contains(name)).then_some(Rule::ProtectedUser)
 }
 
-fn memberships(lookup: &Lookup<Membership>, policy: &Policy) -> Option<Rule> {
-    let Lookup::Complete(memberships) = lookup else { return Some(Rule::LookupFailed) };
+fn memberships(facts: &Facts, policy: &Policy) -> Option<Rule> {
+    let (Lookup::Complete(memberships), Lookup::Complete(assignable)) =
+        (&facts.memberships, &facts.role_assignable_groups)
+    else {
+        return Some(Rule::LookupFailed);
+    };
     memberships.iter().find_map(|membership| match membership {
         Membership::Role(Some(template)) => (!policy.harmless_roles.contains(template)).then_some(Rule::Role),
-        Membership::Role(None) | Membership::Unreadable => Some(Rule::Unreadable),
         Membership::Group { id, .. } if policy.protected_groups.contains(id) => Some(Rule::ProtectedGroup),
+        Membership::Group { id, .. } if assignable.contains(id) => Some(Rule::RoleAssignableGroup),
         Membership::Group { assignable_to_role: Some(true), .. } => Some(Rule::RoleAssignableGroup),
-        Membership::Group { assignable_to_role: None, .. } => Some(Rule::Unreadable),
-        Membership::Group { assignable_to_role: Some(false), .. } | Membership::AdministrativeUnit => None,
+        Membership::Role(None) | Membership::Unreadable | Membership::Group { readable: false, .. } => {
+            Some(Rule::Unreadable)
+        }
+        Membership::Group { assignable_to_role: Some(false) | None, readable: true, .. }
+        | Membership::AdministrativeUnit => None,
     })
 }
 
@@ -308,6 +321,7 @@ mod tests {
     fn facts() -> Facts {
         Facts {
             memberships: Lookup::Complete(Vec::new()),
+            role_assignable_groups: Lookup::Complete(vec!["assignable".to_owned()]),
             assignments: Lookup::Complete(Vec::new()),
             eligibilities: Lookup::Complete(Vec::new()),
             methods: Vec::new(),
@@ -324,8 +338,8 @@ mod tests {
         assert_eq!(decision, expected.map_or(Decision::Allow, Decision::Deny));
     }
 
-    fn group(id: &str, assignable_to_role: Option<bool>) -> Membership {
-        Membership::Group { id: id.into(), assignable_to_role }
+    fn group(id: &str, assignable_to_role: Option<bool>, readable: bool) -> Membership {
+        Membership::Group { id: id.into(), assignable_to_role, readable }
     }
 
     #[test]
@@ -336,14 +350,17 @@ mod tests {
             (Membership::Role(admin()), Some(Rule::Role)),
             (Membership::Role(harmless()), None),
             (Membership::Role(None), Some(Rule::Unreadable)),
-            (group("team", Some(false)), None),
-            (group("team", Some(true)), Some(Rule::RoleAssignableGroup)),
-            (group("team", None), Some(Rule::Unreadable)),
-            (group("vip", None), Some(Rule::ProtectedGroup)),
+            (group("team", Some(false), true), None),
+            (group("team", None, true), None),
+            (group("team", Some(true), true), Some(Rule::RoleAssignableGroup)),
+            (group("team", Some(false), false), Some(Rule::Unreadable)),
+            (group("team", None, false), Some(Rule::Unreadable)),
+            (group("assignable", None, true), Some(Rule::RoleAssignableGroup)),
+            (group("vip", None, false), Some(Rule::ProtectedGroup)),
             (Membership::AdministrativeUnit, None),
             (Membership::Unreadable, Some(Rule::Unreadable)),
         ] {
-            check(|facts| facts.memberships = Lookup::Complete(vec![group("a", Some(false)), membership]), expected);
+            check(|facts| facts.memberships = Lookup::Complete(vec![group("a", None, true), membership]), expected);
         }
     }
 
@@ -351,6 +368,8 @@ mod tests {
     fn every_look_up_that_fails_denies_and_only_eligibility_may_lack_a_licence() {
         check(|facts| facts.memberships = Lookup::Failed, Some(Rule::LookupFailed));
         check(|facts| facts.memberships = Lookup::NotLicensed, Some(Rule::LookupFailed));
+        check(|facts| facts.role_assignable_groups = Lookup::Failed, Some(Rule::LookupFailed));
+        check(|facts| facts.role_assignable_groups = Lookup::NotLicensed, Some(Rule::LookupFailed));
         check(|facts| facts.assignments = Lookup::Failed, Some(Rule::LookupFailed));
         check(|facts| facts.assignments = Lookup::NotLicensed, Some(Rule::LookupFailed));
         check(|facts| facts.eligibilities = Lookup::Failed, Some(Rule::LookupFailed));

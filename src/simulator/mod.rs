@@ -21,7 +21,7 @@
 //! # Faults
 //!
 //! `{operation, user?, status?, retry_after?, mode?, times?, apply?, body?}`. Operations: `token`, `get_user`, `find_user`,
-//! `list_memberships`, `list_role_assignments`, `list_role_eligibilities`, `list_methods`, `list_typed`, `delete_method`,
+//! `find_groups`, `list_memberships`, `list_role_assignments`, `list_role_eligibilities`, `list_methods`, `list_typed`, `delete_method`,
 //! `revoke_sessions`, `get_sign_in_preferences`, `set_sign_in_preferences`, `batch`. `times` is 1 unless said, 0 = until
 //! cleared. `retry_after` goes into the header as it stands. A fault strikes direct calls and items of a `$batch` alike.
 //!

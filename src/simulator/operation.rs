@@ -13,6 +13,7 @@ pub enum Operation {
     Token,
     GetUser,
     FindUser,
+    FindGroups,
     ListMemberships,
     ListRoleAssignments,
     ListRoleEligibilities,
@@ -56,6 +57,7 @@ impl Route {
         let verb = call.method.as_str();
         match (verb, parts.as_slice()) {
             ("GET", ["users"]) => Self::new(Operation::FindUser, filtered(call).as_deref()),
+            ("GET", ["groups"]) => Self::new(Operation::FindGroups, None),
             ("GET", ["users", user]) => Self::new(Operation::GetUser, Some(user)),
             ("GET", ["users", user, "transitiveMemberOf"]) => Self::new(Operation::ListMemberships, Some(user)),
             ("GET", ["users", user, "transitiveMemberOf", cast]) => {
@@ -69,9 +71,10 @@ impl Route {
                 Self::new(Operation::ListRoleEligibilities, filtered(call).as_deref())
             }
             (_, ["users", user, "authentication", rest @ ..]) => Self::authentication(call, user, rest),
-            (_, ["users"] | ["users", _] | ["users", _, "transitiveMemberOf" | "revokeSignInSessions"]) => {
-                Self::new(Operation::WrongVerb, None)
-            }
+            (
+                _,
+                ["groups"] | ["users"] | ["users", _] | ["users", _, "transitiveMemberOf" | "revokeSignInSessions"],
+            ) => Self::new(Operation::WrongVerb, None),
             _ => Self::new(Operation::Unknown, None),
         }
     }

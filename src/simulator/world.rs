@@ -149,6 +149,7 @@ impl World {
             Operation::GetUser => users::get(self, call, key, roles),
             Operation::FindUser => users::find(self, call, roles),
             Operation::RevokeSessions => users::revoke(self, call, key, roles),
+            Operation::FindGroups => memberships::assignable(self, call, roles),
             Operation::ListMemberships => memberships::list(self, call, key, name, roles),
             Operation::ListRoleAssignments => roles::assignments(self, call, roles),
             Operation::ListRoleEligibilities => roles::eligibilities(self, call, roles),

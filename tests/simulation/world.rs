@@ -246,6 +246,7 @@ impl Ports for World {
         self.effect("survey", LOST, |state| {
             Ok(Facts {
                 memberships: state.memberships.clone().unwrap_or(Lookup::Complete(Vec::new())),
+                role_assignable_groups: Lookup::Complete(Vec::new()),
                 assignments: Lookup::Complete(Vec::new()),
                 eligibilities: Lookup::NotLicensed,
                 methods: state.methods.clone(),

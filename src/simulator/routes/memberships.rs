@@ -77,8 +77,26 @@ fn all_groups<'a>(world: &'a World, user: &'a User) -> Vec<&'a Group> {
 fn group_object(group: &Group) -> Value {
     json!({
         "@odata.type": "#microsoft.graph.group", "id": group.id, "displayName": group.display_name,
-        "isAssignableToRole": group.is_assignable_to_role, "securityEnabled": true, "mailEnabled": false,
+        // Graph says true or nothing at all: for an ordinary group it is null, as for one that the app may not read.
+        "isAssignableToRole": group.is_assignable_to_role.then_some(true),
+        "securityEnabled": true, "mailEnabled": false,
     })
+}
+
+/// Answers `GET /groups?$filter=isAssignableToRole eq true`.
+pub fn assignable(world: &World, call: &Call, roles: &[String]) -> Reply {
+    if !permissions::any(roles, SEE_GROUPS) {
+        return Reply::denied_by_directory();
+    }
+    if call.option("$filter") != Some("isAssignableToRole eq true") {
+        return odata::unsupported_filter();
+    }
+    let mut groups: Vec<&Group> = world.tenant.groups.values().filter(|group| group.is_assignable_to_role).collect();
+    groups.sort_by(|one, other| one.id.cmp(&other.id));
+    let names = odata::selected(call);
+    let items: Vec<Value> =
+        groups.into_iter().map(|group| odata::select(&group_object(group), names.as_deref())).collect();
+    odata::page(call, &items, "groups", world.settings.page_size)
 }
 
 fn role_object(world: &World, template: &str) -> Value {
