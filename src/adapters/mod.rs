@@ -1,0 +1,3 @@
+//! HOW: the real effects. Adapters know the domain and the ports, never each other.
+
+pub mod ledger;
