@@ -1,0 +1,3 @@
+//! HOW: the rooms that know a protocol. None imports another.
+
+pub mod amqp;
