@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::adapters::amqp::{self, Delivery, Incoming, Outgoing, PublishError, Publisher, Session};
-use crate::adapters::{JobPorts, Outlet, Shared};
+use crate::adapters::amqp::{self, Delivery, Inbox, Incoming, Lost, Outgoing, Publisher, Session};
+use crate::adapters::{JobPorts, Outlet, Shared, upkeep};
 use crate::admin::Health;
 use crate::domain::event;
 use crate::domain::reason::Reason;
@@ -75,102 +75,121 @@ pub async fn run(worker: Worker, stop: CancellationToken) {
     let _ = tokio::time::timeout(worker.grace.mul_f64(1.0 - SOFT_SHARE), join_all(&mut jobs)).await;
 }
 
+/// How a session ended that was not drained.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    NotOpened(amqp::SessionError),
+    #[error("{0}")]
+    Died(String),
+}
+
 /// One broker session, from connect to drain (`Ok`) or to its death (`Err`).
-async fn session(worker: &Worker, jobs: &mut JoinSet<()>, stop: &CancellationToken) -> Result<(), amqp::SessionError> {
-    let halt = CancellationToken::new();
-    let _halt_on_drop = halt.clone().drop_guard();
-    let mut session = tokio::select! {
-        session = Session::open(&worker.broker, halt.clone()) => session?,
+async fn session(worker: &Worker, jobs: &mut JoinSet<()>, stop: &CancellationToken) -> Result<(), Ended> {
+    let token = CancellationToken::new();
+    let opened = tokio::select! {
+        opened = Session::open(&worker.broker, token.clone()) => opened,
         () = stop.cancelled() => return Ok(()),
     };
+    let (session, mut inbox) = opened.map_err(Ended::NotOpened)?;
     worker.health.set_publisher(true);
     worker.metrics.set_broker_connected(true);
-    let here = Here { worker: worker.clone(), publisher: session.publisher(), halt: halt.clone(), turns: Arc::default() };
-    start(&mut session).await?;
-    worker.health.set_consuming(true);
-    info!("consuming");
+    let here = Here::new(worker, &session);
+    let beside = JoinSet::from_iter([upkeep::post(worker.shared.clone(), worker.metrics.clone(), session.publisher())]);
+    let consumed = consume(worker, &session, &mut inbox, &here, jobs, stop).await;
+    drop(beside);
+    match consumed {
+        Ok(()) => {
+            drain(worker, session, &here.halt, jobs).await;
+            Ok(())
+        }
+        Err(Lost) => Err(Ended::Died(session.why().unwrap_or("the broker session is over").to_owned())),
+    }
+}
+
+/// Spawns a job for every delivery until `stop` (`Ok`) or the end of the session.
+async fn consume(
+    worker: &Worker,
+    session: &Session,
+    inbox: &mut Inbox,
+    here: &Here,
+    jobs: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) -> Result<(), Lost> {
+    start(worker, session).await?;
     let mut tick = tokio::time::interval(Duration::from_secs(1));
-    let mut resume: Option<Instant> = None;
+    let mut paused = None;
     loop {
         tokio::select! {
-            biased;
-            () = stop.cancelled() => return drain(worker, session, &halt, jobs).await,
-            () = halt.cancelled() => return Err(amqp::SessionError::lost("the connection is gone")),
+            () = stop.cancelled() => return Ok(()),
+            () = session.token().cancelled() => return Err(Lost),
             Some(ended) = jobs.join_next() => report(ended),
-            _ = tick.tick() => {
-                worker.health.beat();
-                pace(worker, &mut session, &mut resume).await?;
-            }
-            incoming = session.next() => match incoming {
-                Incoming::Delivery(delivery) => {
-                    jobs.spawn(here.clone().handle(delivery));
-                }
-                Incoming::Ended(reason) => return Err(amqp::SessionError::lost(reason)),
-            },
+            _ = tick.tick() => pace(worker, session, &mut paused).await?,
+            Some(incoming) = inbox.tickets.recv() => receive(incoming, here, jobs)?,
+            Some(incoming) = inbox.batch.recv() => receive(incoming, here, jobs)?,
         }
     }
 }
 
-async fn start(session: &mut Session) -> Result<(), amqp::SessionError> {
-    for lane in Lane::ALL {
-        session.consume(lane).await?;
-    }
+fn receive(incoming: Incoming, here: &Here, jobs: &mut JoinSet<()>) -> Result<(), Lost> {
+    let Incoming::Delivery(delivery) = incoming else { return Err(Lost) };
+    jobs.spawn(here.clone().handle(*delivery));
     Ok(())
 }
 
-/// Stops consuming under a long hold or a blocked connection, and resumes with jitter when it is over.
-async fn pace(worker: &Worker, session: &mut Session, resume: &mut Option<Instant>) -> Result<(), amqp::SessionError> {
+async fn start(worker: &Worker, session: &Session) -> Result<(), Lost> {
+    for lane in Lane::ALL {
+        session.consume(lane).await?;
+    }
+    worker.health.set_consuming(true);
+    info!("consuming");
+    Ok(())
+}
+
+/// Stops consuming under a long hold or while the broker refuses messages, and resumes with jitter when it is over.
+async fn pace(worker: &Worker, session: &Session, paused: &mut Option<Instant>) -> Result<(), Lost> {
+    worker.health.beat();
     let hold = worker.shared.graph.held_for();
-    let waits = hold > LONG_HOLD || session.blocked() || worker.health.publisher_refused();
-    match *resume {
-        None if waits => {
-            info!(hold_seconds = hold.as_secs(), blocked = session.blocked(), "consumption stops");
+    let refused = session.blocked() || !worker.health.publisher();
+    if hold > LONG_HOLD || refused {
+        if paused.is_none() {
+            info!(hold_seconds = hold.as_secs(), refused, "consumption stops");
             worker.health.set_consuming(false);
             for lane in Lane::ALL {
                 session.cancel(lane).await?;
             }
-            *resume = Some(Instant::now() + hold.mul_f64(0.1 * fastrand::f64()));
         }
-        Some(_) if waits => *resume = Some(Instant::now() + hold + Duration::from_secs(5).mul_f64(fastrand::f64())),
-        Some(at) if Instant::now() >= at => {
-            info!("consumption resumes");
-            start(session).await?;
-            worker.health.set_consuming(true);
-            *resume = None;
-        }
-        None | Some(_) => {}
+        *paused = Some(Instant::now() + Duration::from_secs(5).mul_f64(fastrand::f64()));
+    } else if paused.is_some_and(|until| until <= Instant::now()) {
+        *paused = None;
+        start(worker, session).await?;
     }
     Ok(())
 }
 
 /// Two stages under one deadline: take nothing more and let attempts finish; then stop them before their next call.
 /// What is left goes back to the broker.
-async fn drain(
-    worker: &Worker,
-    mut session: Session,
-    halt: &CancellationToken,
-    jobs: &mut JoinSet<()>,
-) -> Result<(), amqp::SessionError> {
+async fn drain(worker: &Worker, session: Session, halt: &CancellationToken, jobs: &mut JoinSet<()>) {
     worker.health.set_draining();
     info!(jobs = jobs.len(), grace_seconds = worker.grace.as_secs(), "draining");
     for lane in Lane::ALL {
-        if let Err(error) = session.cancel(lane).await {
-            warn!(error = %error, "a consumer could not be cancelled");
+        if session.cancel(lane).await.is_err() {
+            warn!(lane = lane.name(), "a consumer could not be cancelled");
         }
     }
     let soft = worker.grace.mul_f64(SOFT_SHARE);
     if tokio::time::timeout(soft, join_all(jobs)).await.is_err() {
         warn!(jobs = jobs.len(), "attempts are stopped before their next call");
         halt.cancel();
-        let hard = worker.grace.saturating_sub(soft).mul_f64(0.8);
+        let hard = worker.grace.saturating_sub(soft).mul_f64(0.7);
         if tokio::time::timeout(hard, join_all(jobs)).await.is_err() {
             error!(jobs = jobs.len(), "attempts did not stop in time; their deliveries go back to the broker");
             jobs.abort_all();
         }
     }
+    upkeep::last_post(&worker.shared, &worker.metrics, &session.publisher()).await;
     session.close().await;
     info!("drained");
-    Ok(())
 }
 
 async fn join_all(jobs: &mut JoinSet<()>) {
@@ -204,6 +223,12 @@ struct Here {
 }
 
 impl Here {
+    fn new(worker: &Worker, session: &Session) -> Self {
+        // The session's own token would take the connection with it: a drain stops attempts and still settles.
+        let halt = session.token().child_token();
+        Self { worker: worker.clone(), publisher: session.publisher(), halt, turns: Arc::default() }
+    }
+
     /// One delivery, from its body to its acknowledgement.
     async fn handle(self, delivery: Delivery) {
         let received = Timestamp::now();
@@ -231,7 +256,7 @@ impl Here {
             self.worker.shared.clone(),
             self.outlet(),
             job.clone(),
-            delivery.body.to_vec(),
+            delivery.body.clone(),
             self.halt.clone(),
         );
         metrics.job_started(lane);
@@ -239,6 +264,7 @@ impl Here {
             reset::settle(&ports, &job, &self.worker.rules, fastrand::f64, |cause| metrics.deferred(cause)).await;
         metrics.job_ended(lane);
         match &settlement {
+            // Left unsettled: the broker has it back when the session ends.
             Settlement::GivenBack => return,
             Settlement::Refused(outcome) if outcome.reason == Reason::IdReused => {
                 let detail = "the id belongs to another request";
