@@ -1,0 +1,3 @@
+//! HOW: the adapters to what lies outside.
+
+pub mod graph;
