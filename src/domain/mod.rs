@@ -15,4 +15,5 @@ pub mod profile;
 pub mod reason;
 pub mod request;
 pub mod retry;
+pub mod rules;
 pub mod summary;
