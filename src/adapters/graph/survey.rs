@@ -96,10 +96,9 @@ mod tests {
         let group = |rest: Value| {
             let mut row = json!({"@odata.type": "#microsoft.graph.group", "id": "G"});
             row.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
-            match membership(&row) {
-                Membership::Group { id, assignable_to_role } if id == "g" => assignable_to_role,
-                other => panic!("{other:?}"),
-            }
+            let Membership::Group { id, assignable_to_role } = membership(&row) else { panic!("a group is expected") };
+            assert_eq!(id, "g");
+            assignable_to_role
         };
         assert_eq!(group(json!({"isAssignableToRole": true, "securityEnabled": true})), Some(true));
         assert_eq!(group(json!({"isAssignableToRole": null, "securityEnabled": false})), Some(false));
