@@ -117,7 +117,10 @@ impl History {
 /// Whether a profile may remove this type: written by hand, so that it can disagree with the program.
 fn allowed(profile: &str, kind: &str) -> bool {
     match profile {
-        "lost-phone" => matches!(kind, "phone_mobile" | "microsoft_authenticator" | "software_oath"),
-        _ => kind != "password",
+        "authenticator" => kind == "microsoft_authenticator",
+        "re-register" => kind.starts_with("phone_") || matches!(kind, "microsoft_authenticator" | "software_oath"),
+        "lost-phone" => kind != "phone_office" && (kind == "fido2" || allowed("re-register", kind)),
+        "all" | "compromised" => kind != "password",
+        _ => false,
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::queues::Queues;
 
 /// The profiles that the tests ask for, one after the other.
-pub const PROFILES: [&str; 2] = ["lost-phone", "re-register"];
+pub const PROFILES: [&str; 5] = ["lost-phone", "re-register", "authenticator", "all", "compromised"];
 
 /// The name of the simulator's user with this number.
 pub fn upn(user: usize) -> String {

@@ -45,11 +45,19 @@ impl Simulator {
         (status == 200).then(|| serde_json::from_str(&text).unwrap())
     }
 
-    /// Gives a user this mobile phone, in the place of the one it had.
+    /// Lets a user register this mobile phone; it has none at the moment.
     pub async fn register_mobile(&self, user: &str, number: &str) {
-        let body = json!({"type": "phone_mobile", "phoneNumber": number});
+        let method = json!({"type": "phone_mobile", "value": number});
         let url = format!("{}/_simulator/users/{user}/methods", self.root());
-        let answer = client().post(url).json(&body).send().await.unwrap();
+        let answer = client().post(url).json(&method).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    }
+
+    /// Leaves a user with a password and this mobile phone.
+    pub async fn with_only_mobile(&self, user: &str, number: &str) {
+        let methods = json!({"methods": [{"type": "password"}, {"type": "phone_mobile", "value": number}]});
+        let url = format!("{}/_simulator/users/{user}", self.root());
+        let answer = client().patch(url).json(&methods).send().await.unwrap();
         assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
     }
 

@@ -1,0 +1,418 @@
+//! Facts about the target and policy in, a [`Decision`] out. Fails closed: what could not be read counts against it.
+//!
+//! Graph lets an application reset anybody, administrators included, so this is the only thing that protects them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::method::Method;
+use super::reason::Reason;
+use super::request::{Request, hex};
+
+/// Roles whose holders an Authentication Administrator may reset too (Microsoft's table of who can reset whom):
+/// directory readers, guest inviters, message center readers, reports readers, usage summary reports readers.
+pub const HARMLESS_ROLES: [&str; 5] = [
+    "88d8e3e3-8f55-4a1e-953a-9b9898b8876b",
+    "95e79109-95c0-4d8e-aee3-d01accf2d47b",
+    "790c1fb9-7f7d-4f88-86a1-ef1f95c05c1b",
+    "4a5d8f65-41da-4de4-8968-e035b65339cf",
+    "75934031-6c7e-415a-99d7-48dbd49e875e",
+];
+
+/// Who may ask, and who may be reset. Ids and names are lower case.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Broker users that may ask; `None` lets anybody.
+    pub producers: Option<BTreeSet<String>>,
+    /// Object ids or user principal names that are never reset.
+    pub protected_users: BTreeSet<String>,
+    /// Groups whose members are never reset.
+    pub protected_groups: BTreeSet<String>,
+    /// Role template ids that do not protect their holders.
+    pub harmless_roles: BTreeSet<String>,
+    /// How long after a reset another one is refused; zero never refuses.
+    pub cool_down: Duration,
+    /// How many resets may start in an hour.
+    pub max_resets_per_hour: u32,
+}
+
+impl Policy {
+    /// A digest that names this policy in audit records.
+    pub fn digest(&self) -> String {
+        let policy = json!([
+            self.producers,
+            self.protected_users,
+            self.protected_groups,
+            self.harmless_roles,
+            self.cool_down.as_secs(),
+            self.max_resets_per_hour,
+        ]);
+        hex(digest::digest(&digest::SHA256, policy.to_string().as_bytes()).as_ref())
+    }
+}
+
+/// Who the target is. Never printed: it holds names.
+#[derive(Clone, PartialEq, Eq)]
+pub struct User {
+    /// The object id.
+    pub object_id: String,
+    /// The user principal name, lower case.
+    pub upn: Option<String>,
+    /// The mail address and every proxy address without its prefix, lower case.
+    pub addresses: Vec<String>,
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "User({})", self.object_id)
+    }
+}
+
+/// One object that the user is a member of, directly or not, as `transitiveMemberOf` lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Membership {
+    /// A directory role, with its template id if Graph told it.
+    Role(Option<String>),
+    /// A group, and what Graph told of it. For an ordinary group `isAssignableToRole` is null, and so is everything
+    /// for a group that the app may not read: `securityEnabled` is never null where the app may read.
+    Group {
+        /// Its object id.
+        id: String,
+        /// Whether roles can be assigned to it.
+        assignable_to_role: Option<bool>,
+        /// Whether Graph told `securityEnabled`.
+        readable: bool,
+    },
+    /// An administrative unit: gives its members nothing.
+    AdministrativeUnit,
+    /// Something else, or something that Graph would not name.
+    Unreadable,
+}
+
+/// What a look-up found: everything, or not to be trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup<T> {
+    /// Every page was read.
+    Complete(Vec<T>),
+    /// Graph says that the tenant has no licence for what was asked, so there is none.
+    NotLicensed,
+    /// A page or the whole answer is missing.
+    Failed,
+}
+
+/// What is known about the target, read while the job holds the user.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Memberships: roles and groups.
+    pub memberships: Lookup<Membership>,
+    /// Ids of every group in the tenant that roles can be assigned to: the property of the group itself cannot tell no
+    /// from unknown.
+    pub role_assignable_groups: Lookup<String>,
+    /// Role definition ids of active assignments, `None` where Graph would not name one.
+    pub assignments: Lookup<Option<String>>,
+    /// Role definition ids of eligible assignments, likewise.
+    pub eligibilities: Lookup<Option<String>>,
+    /// The authentication methods.
+    pub methods: Vec<Method>,
+    /// Graph's clock at the time of reading.
+    pub read_at: Timestamp,
+    /// When the user was last reset, as far as the ledger knows.
+    pub last_reset: Option<Timestamp>,
+}
+
+/// What a rule looks at: the metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rule {
+    /// No rule objected.
+    None,
+    /// `policy.producers`.
+    Producer,
+    /// The requester is the target.
+    Requester,
+    /// `policy.protected_users`.
+    ProtectedUser,
+    /// `policy.protected_groups`.
+    ProtectedGroup,
+    /// A role held or to be had.
+    Role,
+    /// Membership of a group that roles can be assigned to.
+    RoleAssignableGroup,
+    /// Graph would not name something that matters.
+    Unreadable,
+    /// A look-up failed.
+    LookupFailed,
+    /// `policy.cool_down`.
+    CoolDown,
+}
+
+impl Rule {
+    /// Every rule.
+    pub const ALL: [Self; 10] = [
+        Self::None,
+        Self::Producer,
+        Self::Requester,
+        Self::ProtectedUser,
+        Self::ProtectedGroup,
+        Self::Role,
+        Self::RoleAssignableGroup,
+        Self::Unreadable,
+        Self::LookupFailed,
+        Self::CoolDown,
+    ];
+
+    /// The word in metrics and results.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Producer => "producer",
+            Self::Requester => "requester",
+            Self::ProtectedUser => "protected_user",
+            Self::ProtectedGroup => "protected_group",
+            Self::Role => "role",
+            Self::RoleAssignableGroup => "role_assignable_group",
+            Self::Unreadable => "unreadable",
+            Self::LookupFailed => "lookup_failed",
+            Self::CoolDown => "cool_down",
+        }
+    }
+
+    /// The reason code of a denial by this rule.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Producer => Reason::ProducerNotAllowed,
+            Self::Requester => Reason::RequesterIsTarget,
+            Self::CoolDown => Reason::RecentlyReset,
+            Self::None
+            | Self::ProtectedUser
+            | Self::ProtectedGroup
+            | Self::Role
+            | Self::RoleAssignableGroup
+            | Self::Unreadable
+            | Self::LookupFailed => Reason::ProtectedTarget,
+        }
+    }
+}
+
+/// Whether the reset may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It may.
+    Allow,
+    /// It may not, and this rule says so.
+    Deny(Rule),
+}
+
+/// Whether this producer may ask at all; the broker has checked who it is.
+pub fn may_ask(producer: Option<&str>, policy: &Policy) -> Decision {
+    match &policy.producers {
+        None => Decision::Allow,
+        Some(allowed) if producer.is_some_and(|user| allowed.contains(user)) => Decision::Allow,
+        Some(_) => Decision::Deny(Rule::Producer),
+    }
+}
+
+/// Whether this user may be reset by this request.
+pub fn decide(request: &Request, user: &User, facts: &Facts, policy: &Policy, now: Timestamp) -> Decision {
+    let objection = own_request(request, user)
+        .or_else(|| protected_user(user, policy))
+        .or_else(|| memberships(facts, policy))
+        .or_else(|| roles(&facts.assignments, policy, false))
+        .or_else(|| roles(&facts.eligibilities, policy, true))
+        .or_else(|| recently_reset(facts, policy, now));
+    objection.map_or(Decision::Allow, Decision::Deny)
+}
+
+fn own_request(request: &Request, user: &User) -> Option<Rule> {
+    let requester = request.requested_by.trim().to_lowercase();
+    let is_target =
+        requester == user.object_id || user.upn.as_ref() == Some(&requester) || user.addresses.contains(&requester);
+    is_target.then_some(Rule::Requester)
+}
+
+fn protected_user(user: &User, policy: &Policy) -> Option<Rule> {
+    let mut names = user.upn.iter().chain([&user.object_id]).chain(&user.addresses);
+    names.any(|name| policy.protected_users.contains(name)).then_some(Rule::ProtectedUser)
+}
+
+fn memberships(facts: &Facts, policy: &Policy) -> Option<Rule> {
+    let (Lookup::Complete(memberships), Lookup::Complete(assignable)) =
+        (&facts.memberships, &facts.role_assignable_groups)
+    else {
+        return Some(Rule::LookupFailed);
+    };
+    memberships.iter().find_map(|membership| match membership {
+        Membership::Role(Some(template)) => (!policy.harmless_roles.contains(template)).then_some(Rule::Role),
+        Membership::Group { id, .. } if policy.protected_groups.contains(id) => Some(Rule::ProtectedGroup),
+        Membership::Group { id, .. } if assignable.contains(id) => Some(Rule::RoleAssignableGroup),
+        Membership::Group { assignable_to_role: Some(true), .. } => Some(Rule::RoleAssignableGroup),
+        Membership::Role(None) | Membership::Unreadable | Membership::Group { readable: false, .. } => {
+            Some(Rule::Unreadable)
+        }
+        Membership::Group { assignable_to_role: Some(false) | None, readable: true, .. }
+        | Membership::AdministrativeUnit => None,
+    })
+}
+
+fn roles(lookup: &Lookup<Option<String>>, policy: &Policy, licence_may_miss: bool) -> Option<Rule> {
+    let granted = match lookup {
+        Lookup::Complete(granted) => granted,
+        Lookup::NotLicensed if licence_may_miss => return None,
+        Lookup::NotLicensed | Lookup::Failed => return Some(Rule::LookupFailed),
+    };
+    granted.iter().find_map(|role| match role {
+        Some(id) if policy.harmless_roles.contains(id) => None,
+        Some(_) => Some(Rule::Role),
+        None => Some(Rule::Unreadable),
+    })
+}
+
+fn recently_reset(facts: &Facts, policy: &Policy, now: Timestamp) -> Option<Rule> {
+    let last = facts.last_reset?;
+    let since = now.duration_since(last);
+    let within = since.unsigned_abs() < policy.cool_down || since.is_negative();
+    (!policy.cool_down.is_zero() && within).then_some(Rule::CoolDown)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::domain::request::{Envelope, Lane};
+
+    fn request(requested_by: &str) -> Request {
+        let body = json!({
+            "id": "1", "ticket": {"system": "jira", "number": "A-1"}, "target": {"upn": "ada@contoso.test"},
+            "profile": "all", "requested_by": requested_by,
+        });
+        let envelope = Envelope {
+            lane: Lane::Tickets,
+            message_id: None,
+            correlation_id: None,
+            content_type: None,
+            producer: None,
+            first_seen: None,
+            deferral: 0,
+            traceparent: None,
+        };
+        Request::parse(body.to_string().as_bytes(), &envelope).unwrap()
+    }
+
+    fn user() -> User {
+        let addresses = vec!["ada.l@contoso.test".to_owned(), "countess@contoso.test".to_owned()];
+        User { object_id: "0a".into(), upn: Some("ada@contoso.test".into()), addresses }
+    }
+
+    fn policy() -> Policy {
+        Policy {
+            producers: Some(["itsm".to_owned()].into()),
+            protected_users: ["glass@contoso.test".to_owned(), "countess@contoso.test".to_owned()].into(),
+            protected_groups: ["vip".to_owned()].into(),
+            harmless_roles: HARMLESS_ROLES.map(str::to_owned).into(),
+            cool_down: Duration::from_secs(3600),
+            max_resets_per_hour: 1,
+        }
+    }
+
+    fn facts() -> Facts {
+        Facts {
+            memberships: Lookup::Complete(Vec::new()),
+            role_assignable_groups: Lookup::Complete(vec!["assignable".to_owned()]),
+            assignments: Lookup::Complete(Vec::new()),
+            eligibilities: Lookup::Complete(Vec::new()),
+            methods: Vec::new(),
+            read_at: Timestamp::UNIX_EPOCH,
+            last_reset: None,
+        }
+    }
+
+    fn check(change: impl FnOnce(&mut Facts), expected: Option<Rule>) {
+        let mut facts = facts();
+        change(&mut facts);
+        let user = User { addresses: vec!["ada.l@contoso.test".into()], ..user() };
+        let decision = decide(&request("sam@contoso.test"), &user, &facts, &policy(), Timestamp::UNIX_EPOCH);
+        assert_eq!(decision, expected.map_or(Decision::Allow, Decision::Deny));
+    }
+
+    fn group(id: &str, assignable_to_role: Option<bool>, readable: bool) -> Membership {
+        Membership::Group { id: id.into(), assignable_to_role, readable }
+    }
+
+    #[test]
+    fn memberships_protect_and_what_graph_will_not_name_protects_too() {
+        let admin = || Some("62e90394-69f5-4237-9190-012177145e10".to_owned());
+        let harmless = || Some(HARMLESS_ROLES[0].to_owned());
+        for (membership, expected) in [
+            (Membership::Role(admin()), Some(Rule::Role)),
+            (Membership::Role(harmless()), None),
+            (Membership::Role(None), Some(Rule::Unreadable)),
+            (group("team", Some(false), true), None),
+            (group("team", None, true), None),
+            (group("team", Some(true), true), Some(Rule::RoleAssignableGroup)),
+            (group("team", Some(false), false), Some(Rule::Unreadable)),
+            (group("team", None, false), Some(Rule::Unreadable)),
+            (group("assignable", None, true), Some(Rule::RoleAssignableGroup)),
+            (group("vip", None, false), Some(Rule::ProtectedGroup)),
+            (Membership::AdministrativeUnit, None),
+            (Membership::Unreadable, Some(Rule::Unreadable)),
+        ] {
+            check(|facts| facts.memberships = Lookup::Complete(vec![group("a", None, true), membership]), expected);
+        }
+    }
+
+    #[test]
+    fn every_look_up_that_fails_denies_and_only_eligibility_may_lack_a_licence() {
+        check(|facts| facts.memberships = Lookup::Failed, Some(Rule::LookupFailed));
+        check(|facts| facts.memberships = Lookup::NotLicensed, Some(Rule::LookupFailed));
+        check(|facts| facts.role_assignable_groups = Lookup::Failed, Some(Rule::LookupFailed));
+        check(|facts| facts.role_assignable_groups = Lookup::NotLicensed, Some(Rule::LookupFailed));
+        check(|facts| facts.assignments = Lookup::Failed, Some(Rule::LookupFailed));
+        check(|facts| facts.assignments = Lookup::NotLicensed, Some(Rule::LookupFailed));
+        check(|facts| facts.eligibilities = Lookup::Failed, Some(Rule::LookupFailed));
+        check(|facts| facts.eligibilities = Lookup::NotLicensed, None);
+    }
+
+    #[test]
+    fn a_role_held_or_to_be_had_protects() {
+        let some = |id: &str| Lookup::Complete(vec![Some(id.to_owned())]);
+        check(|facts| facts.assignments = some("custom role"), Some(Rule::Role));
+        check(|facts| facts.eligibilities = some("custom role"), Some(Rule::Role));
+        check(|facts| facts.eligibilities = some(HARMLESS_ROLES[1]), None);
+        check(|facts| facts.assignments = Lookup::Complete(vec![None]), Some(Rule::Unreadable));
+    }
+
+    #[test]
+    fn a_second_reset_within_the_cool_down_is_denied_even_if_clocks_disagree() {
+        let ago = |seconds| Some(Timestamp::UNIX_EPOCH - SignedDuration::from_secs(seconds));
+        check(|facts| facts.last_reset = ago(3599), Some(Rule::CoolDown));
+        check(|facts| facts.last_reset = ago(-5000), Some(Rule::CoolDown));
+        check(|facts| facts.last_reset = ago(3600), None);
+    }
+
+    #[test]
+    fn nobody_resets_themselves_by_any_of_their_names_and_protected_users_stay() {
+        for name in ["0A", "Ada@Contoso.test", "ada.l@contoso.test ", "COUNTESS@contoso.test"] {
+            let decision = decide(&request(name), &user(), &facts(), &policy(), Timestamp::UNIX_EPOCH);
+            assert_eq!(decision, Decision::Deny(Rule::Requester), "{name}");
+        }
+        let decision = decide(&request("sam"), &user(), &facts(), &policy(), Timestamp::UNIX_EPOCH);
+        assert_eq!(decision, Decision::Deny(Rule::ProtectedUser));
+    }
+
+    #[test]
+    fn a_producer_must_be_known_and_named() {
+        assert_eq!(may_ask(Some("itsm"), &policy()), Decision::Allow);
+        assert_eq!(may_ask(Some("other"), &policy()), Decision::Deny(Rule::Producer));
+        assert_eq!(may_ask(None, &policy()), Decision::Deny(Rule::Producer));
+        assert_eq!(may_ask(None, &Policy { producers: None, ..policy() }), Decision::Allow);
+    }
+
+    #[test]
+    fn a_user_never_prints_their_names() {
+        assert_eq!(format!("{:?}", user()), "User(0a)");
+    }
+}

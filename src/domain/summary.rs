@@ -1,0 +1,128 @@
+//! From a plan as far as it got to an [`Outcome`], and from an outcome to the words that people read.
+
+use super::outcome::{MethodReport, MethodResult, Outcome, OutcomeKind};
+use super::plan::{Action, Plan, State, Step};
+use super::reason::Reason;
+
+/// The outcome of a dry run: the plan itself.
+pub fn planned(plan: &Plan) -> Outcome {
+    let mut outcome = Outcome::untouched(OutcomeKind::Planned, Reason::DryRun, None);
+    let would = |step: &Step| report(step, None, Some(Reason::DryRun));
+    outcome.methods = plan.steps.iter().filter_map(would).chain(plan.left_alone.iter().cloned()).collect();
+    outcome
+}
+
+/// The outcome of a plan that was carried out and verified, or stopped for a reason.
+pub fn of_plan(plan: &Plan, stopped: Option<(Reason, Option<String>)>) -> Outcome {
+    let open_reason = stopped.as_ref().map(|(reason, _)| *reason);
+    let settled = |step: &Step| match step.state {
+        State::Done { result, reason } => report(step, Some(result), reason),
+        State::Open | State::Sent { .. } | State::NotFound => report(step, Some(MethodResult::Failed), open_reason),
+    };
+    let removals: Vec<MethodReport> = plan.steps.iter().filter_map(settled).collect();
+    let revoked = |step: &Step| matches!(step.state, State::Done { result: MethodResult::Removed, .. });
+    let revocations = || plan.steps.iter().filter(|step| step.action == Action::RevokeSessions);
+    let touched =
+        revocations().any(revoked) || removals.iter().any(|method| method.result == Some(MethodResult::Removed));
+    let (reason, detail) = match stopped {
+        Some(stopped) => stopped,
+        None => (verdict(plan, &removals, revocations().all(revoked)), None),
+    };
+    let kind = if reason == Reason::Done {
+        OutcomeKind::Succeeded
+    } else if reason == Reason::NothingToRemove {
+        OutcomeKind::NothingToDo
+    } else if touched {
+        OutcomeKind::Partial
+    } else if reason == Reason::Expired {
+        OutcomeKind::Expired
+    } else {
+        OutcomeKind::Failed
+    };
+    let gone = removals.iter().all(|method| method.result.is_some_and(MethodResult::is_gone));
+    Outcome {
+        kind,
+        reason,
+        detail,
+        verified: gone && matches!(kind, OutcomeKind::Succeeded | OutcomeKind::NothingToDo | OutcomeKind::Partial),
+        sessions_revoked: revocations().next_back().is_some_and(revoked),
+        methods: removals.into_iter().chain(plan.left_alone.iter().cloned()).collect(),
+    }
+}
+
+/// The reason of a plan that ran to its end: the first cause of what went wrong, if anything did.
+fn verdict(plan: &Plan, removals: &[MethodReport], revoked: bool) -> Reason {
+    let wrong = |method: &MethodReport| match method.result {
+        Some(result) if result.is_gone() => None,
+        Some(MethodResult::BlockedDefault) => Some(Reason::BlockedDefault),
+        Some(MethodResult::BlockedDependency) => Some(Reason::BlockedDependency),
+        Some(MethodResult::Ambiguous) => Some(Reason::Ambiguous),
+        Some(MethodResult::Forbidden) => Some(Reason::Forbidden),
+        _ => Some(method.reason_code.unwrap_or(Reason::GraphRefused)),
+    };
+    let unrevoked = || {
+        let step = plan.steps.iter().filter(|step| step.action == Action::RevokeSessions);
+        step.into_iter().find_map(|step| match step.state {
+            State::Done { reason, .. } => reason,
+            State::Open | State::Sent { .. } | State::NotFound => None,
+        })
+    };
+    // A blocked method is often a consequence of another one that stayed: the cause is told first.
+    let blocked = |reason: &Reason| matches!(reason, Reason::BlockedDefault | Reason::BlockedDependency);
+    let cause = removals.iter().filter_map(wrong).find(|reason| !blocked(reason));
+    match cause.or_else(|| removals.iter().find_map(wrong)) {
+        Some(reason) => reason,
+        None if !revoked => unrevoked().unwrap_or(Reason::GraphRefused),
+        None if plan.incomplete => Reason::UnsupportedMethod,
+        None if removals.is_empty() => Reason::NothingToRemove,
+        None => Reason::Done,
+    }
+}
+
+fn report(step: &Step, result: Option<MethodResult>, reason_code: Option<Reason>) -> Option<MethodReport> {
+    let Action::Remove(method) = &step.action else { return None };
+    let reason_code = reason_code.filter(|_| !result.is_some_and(MethodResult::is_gone));
+    Some(MethodReport { method_type: method.method_type, id: method.id.clone(), result, reason_code })
+}
+
+/// One sentence for lists.
+pub fn summary(outcome: &Outcome) -> String {
+    let entry = outcome.reason.entry();
+    let detail = outcome.detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default();
+    format!("{}: {}{detail}.", outcome.kind.name().replace('_', " "), entry.meaning)
+}
+
+/// What the service desk reads in the ticket: the outcome, each method, what to do.
+pub fn work_note(outcome: &Outcome) -> String {
+    let mut note = format!("MFA reset {}", summary(outcome));
+    if outcome.sessions_revoked {
+        note.push_str("\nSessions were revoked.");
+    }
+    for method in &outcome.methods {
+        let word = method.result.map_or("would be removed", MethodResult::name).replace('_', " ");
+        let why = method.reason_code.map(|reason| format!(" ({})", reason.entry().meaning)).unwrap_or_default();
+        note.push_str(&format!("\n- {}: {word}{why}", method.method_type.name().replace('_', " ")));
+    }
+    let action = outcome.reason.entry().action;
+    if action != "nothing" {
+        note.push_str(&format!("\nNext: {action}."));
+    }
+    note.chars().take(4000).collect()
+}
+
+/// What the person whose methods were reset may read; it gives nothing away.
+pub const fn user_text(kind: OutcomeKind) -> &'static str {
+    match kind {
+        OutcomeKind::Succeeded => {
+            "Your sign-in methods were reset. Sign in again and register a new method when you are asked to."
+        }
+        OutcomeKind::NothingToDo => "There was nothing to reset. You have been signed out; please sign in again.",
+        OutcomeKind::Partial => "Some of your sign-in methods were reset. The service desk will contact you.",
+        OutcomeKind::Planned => "Your request was checked. Nothing has been changed.",
+        OutcomeKind::Denied | OutcomeKind::Failed | OutcomeKind::Rejected => {
+            "Your request could not be carried out. The service desk will contact you."
+        }
+        OutcomeKind::Expired => "Your request expired before it was carried out. Ask again if you still need it.",
+        OutcomeKind::Cancelled => "Your request was withdrawn. Nothing has been changed.",
+    }
+}
