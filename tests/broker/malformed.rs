@@ -55,54 +55,36 @@ fn reason(letter: &lapin::message::Delivery) -> Option<String> {
     headers.inner().get("x-mfa-reason")?.as_long_string().map(ToString::to_string)
 }
 
-/// A body that is wrong in one of many ways, and for certain.
+/// A body that is wrong in one of many ways, and for certain; no two are the same.
 fn bad_body(random: &mut fastrand::Rng, number: usize) -> Vec<u8> {
-    let mut good = request(&format!("bad-{number}"), 1 + number % 1000, "re-register");
-    match random.u8(..12) {
+    let good = request(&format!("bad-{number}"), 1 + number % 1000, "re-register");
+    if random.u8(..3) > 0 { bad_field(random, number, good) } else { bad_bytes(random, number, &good.to_string()) }
+}
+
+fn bad_bytes(random: &mut fastrand::Rng, number: usize, good: &str) -> Vec<u8> {
+    match random.u8(..4) {
         0 => std::iter::repeat_with(|| random.u8(..)).take(8 + number % 300).collect(),
-        1 => {
-            let whole = good.to_string().into_bytes();
-            whole[..random.usize(20..whole.len())].to_vec()
-        }
-        2 => {
-            let field = *random.choice(["id", "ticket", "target", "profile", "requested_by"].iter()).unwrap();
-            good.as_object_mut().unwrap().remove(field);
-            good.to_string().into_bytes()
-        }
-        3 => {
-            let field = *random
-                .choice(["id", "ticket", "target", "profile", "requested_by", "requested_at", "keep", "dry_run"].iter())
-                .unwrap();
-            good[field] = random.choice([json!(17), json!([[]]), json!({"a": null})].iter()).unwrap().clone();
-            good.to_string().into_bytes()
-        }
-        4 => {
-            good[format!("unknown{number}")] = json!(true);
-            good.to_string().into_bytes()
-        }
-        5 => good.to_string().replacen('{', "{\"profile\":\"lost-phone\",", 1).into_bytes(),
-        6 => {
-            good["requested_at"] =
-                json!(random.choice(["yesterday", "2026-13-01T00:00:00Z", "2026-11-21", ""].iter()).unwrap());
-            good.to_string().into_bytes()
-        }
-        7 => {
-            good["ticket"]["system"] =
-                json!(random.choice(["Service Now", "", "x".repeat(33).as_str(), "a.b", "ä"].iter()).unwrap());
-            good.to_string().into_bytes()
-        }
-        8 => "[".repeat(1 + number).into_bytes(),
-        9 => {
-            good["reason"] = json!("x".repeat(70_000 + number));
-            good.to_string().into_bytes()
-        }
-        10 => {
-            good["kind"] = json!(format!("kind{number}"));
-            good.to_string().into_bytes()
-        }
-        _ => {
-            good["profile"] = json!(format!("no-such-profile-{number}"));
-            good.to_string().into_bytes()
-        }
+        1 => good.as_bytes()[..random.usize(20..good.len())].to_vec(),
+        2 => "[".repeat(1 + number).into_bytes(),
+        _ => good.replacen('{', "{\"profile\":\"lost-phone\",", 1).into_bytes(),
     }
+}
+
+fn bad_field(random: &mut fastrand::Rng, number: usize, mut good: Value) -> Vec<u8> {
+    const REQUIRED: [&str; 5] = ["id", "ticket", "target", "profile", "requested_by"];
+    const TYPED: [&str; 8] = ["id", "ticket", "target", "profile", "requested_by", "requested_at", "keep", "dry_run"];
+    const TIMES: [&str; 4] = ["yesterday", "2026-13-01T00:00:00Z", "2026-11-21", ""];
+    const SYSTEMS: [&str; 5] = ["Service Now", "", "a.b", "\u{e4}", "a-name-of-more-than-thirty-two-characters"];
+    let mut pick = |from: &[&'static str]| from[random.usize(..from.len())];
+    match number % 8 {
+        0 => drop(good.as_object_mut().unwrap().remove(pick(&REQUIRED))),
+        1 => good[pick(&TYPED)] = json!([[number]]),
+        2 => good[pick(&TYPED)] = json!({"a": null}),
+        3 => good["requested_at"] = json!(pick(&TIMES)),
+        4 => good["ticket"]["system"] = json!(pick(&SYSTEMS)),
+        5 => good[format!("unknown{number}")] = json!(true),
+        6 => good["reason"] = json!("x".repeat(65_536)),
+        _ => good[pick(&["kind", "profile"])] = json!(format!("no-such-{number}")),
+    }
+    good.to_string().into_bytes()
 }
