@@ -21,7 +21,7 @@ pub struct Broker {
 
 enum Node {
     Container { name: String, _watchdog: Watchdog },
-    Private { process: Process, directory: tempfile::TempDir, port: u16 },
+    Private { process: Process, directory: tempfile::TempDir, ports: [u16; 2], _names: Watchdog },
 }
 
 /// The one broker that the tests of this process share.
@@ -50,9 +50,9 @@ impl Broker {
                 let done = Command::new("docker").args(["restart", "-t", "0", name]).stdout(Stdio::null()).status();
                 assert!(done.unwrap().success(), "the container did not start again");
             }
-            Node::Private { process, directory, port } => {
+            Node::Private { process, directory, ports, .. } => {
                 process.kill();
-                *process = spawn_node(directory.path(), *port);
+                *process = spawn_node(directory.path(), *ports);
             }
         }
     }
@@ -85,11 +85,14 @@ fn container(port: u16) -> Node {
 fn private_node(port: u16) -> Node {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("plugins"), "[].").unwrap();
-    let process = spawn_node(directory.path(), port);
-    Node::Private { process, directory, port }
+    let ports = [port, free_port()];
+    let process = spawn_node(directory.path(), ports);
+    // Erlang's name daemon detaches itself; it goes once it has noticed that the node is gone.
+    let names = Watchdog::new("sleep 1; exec epmd -port \"$0\" -kill", &ports[1].to_string());
+    Node::Private { process, directory, ports, _names: names }
 }
 
-fn spawn_node(directory: &Path, port: u16) -> Process {
+fn spawn_node(directory: &Path, [port, names]: [u16; 2]) -> Process {
     let script = ["/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/local/sbin/rabbitmq-server"].map(PathBuf::from);
     let script =
         script.iter().find(|file| file.exists()).expect("no MFA_TEST_AMQP_URL, no Docker engine, no rabbitmq-server");
@@ -100,7 +103,7 @@ fn spawn_node(directory: &Path, port: u16) -> Process {
         ("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1".into()),
         ("RABBITMQ_NODE_PORT", port.to_string()),
         ("RABBITMQ_DIST_PORT", free_port().to_string()),
-        ("ERL_EPMD_PORT", free_port().to_string()),
+        ("ERL_EPMD_PORT", names.to_string()),
         ("RABBITMQ_MNESIA_BASE", path("data")),
         ("RABBITMQ_LOG_BASE", path("log")),
         ("RABBITMQ_ENABLED_PLUGINS_FILE", path("plugins")),

@@ -94,7 +94,7 @@ pub struct Watchdog(Child);
 impl Watchdog {
     /// Watches for `command`, which finds `argument` as `$0`.
     pub fn new(command: &str, argument: &str) -> Self {
-        let script = format!("read -r word; [ \"$word\" = disarm ] || {command}");
+        let script = format!("read -r word; [ \"$word\" = disarm ] && exit; {command}");
         let child = Command::new("sh")
             .args(["-c", &script, argument])
             .stdin(Stdio::piped())
