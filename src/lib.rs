@@ -4,4 +4,15 @@
 pub mod domain;
 pub mod ports;
 pub mod reset;
+pub mod drive;
+pub mod worker;
+pub mod local;
+pub mod adapters;
+pub mod config;
+pub mod metrics;
+pub mod telemetry;
+pub mod admin;
+pub mod cli;
+pub mod commands;
+pub mod schema;
 pub mod simulator;

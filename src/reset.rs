@@ -74,7 +74,34 @@ const LOOKS: [u64; 7] = [0, 1, 2, 4, 8, 15, 30];
 /// How many calls of one attempt may be throttled, or end unknown, before the job gives its slot back.
 const PATIENCE: u32 = 5;
 
-/// Works on a job until its delivery can be settled. `jitter` draws a number in 0..1.
+/// Works on a job until its delivery can be settled: waits in place where the wait is short, or where the ledger is
+/// away so that nothing could be written down. `waits` is told of every wait; `jitter` draws a number in 0..1.
+pub async fn settle<P: Ports>(
+    ports: &P,
+    job: &Job,
+    rules: &Rules,
+    jitter: fn() -> f64,
+    waits: impl Fn(Cause) + Send,
+) -> Settlement {
+    let mut patience = Duration::from_secs(1);
+    loop {
+        match run(ports, job, rules, jitter).await {
+            Ok(Settlement::Again(cause)) => waits(cause),
+            Ok(settlement) => return settlement,
+            Err(Fault::Stopped) => return Settlement::GivenBack,
+            Err(fault) => {
+                warn!(request.id = %job.request.key, fault = %fault, retry_after_seconds = patience.as_secs(), "job waits");
+                if ports.pause(patience).await.is_err() {
+                    return Settlement::GivenBack;
+                }
+                waits(Cause::Unavailable);
+                patience = (patience * 2).min(Duration::from_secs(60));
+            }
+        }
+    }
+}
+
+/// One attempt and what follows from it. `jitter` draws a number in 0..1.
 pub async fn run<P: Ports>(ports: &P, job: &Job, rules: &Rules, jitter: fn() -> f64) -> Result<Settlement, Fault> {
     if guard::may_ask(job.envelope.producer.as_deref(), &rules.policy) != Decision::Allow {
         return refuse(ports, job, rules, OutcomeKind::Denied, Reason::ProducerNotAllowed).await;

@@ -1,0 +1,104 @@
+//! The ledger: what must survive a crash. Leases, plans, outcomes, holds, the audit chain and the outbox, in SQLite.
+//!
+//! Every write is durable when its method returns, and every write under a lease checks the fencing number in the
+//! same transaction. It decides nothing about a reset, and no name, address or phone number reaches it but through
+//! audit records.
+
+mod audit;
+mod jobs;
+mod key;
+mod open;
+mod outbox;
+mod verify;
+mod writer;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+pub use audit::AuditRow;
+pub use key::{KeyError, PublicKey, SigningKey};
+pub use open::OpenError;
+pub use verify::{Bad, ExportError, Verified, export, verify};
+pub use writer::Counts;
+
+use crate::domain::outcome::Fault;
+use crate::domain::reason::Reason;
+use writer::{Answer, Work, Writer};
+
+/// An open ledger; no other process can open it.
+pub struct Ledger {
+    queue: mpsc::Sender<Work>,
+    closing: CancellationToken,
+    tasks: TaskTracker,
+    counts: Arc<Counts>,
+    birth: Timestamp,
+    digest_key: [u8; 32],
+}
+
+impl Ledger {
+    /// When this ledger was made.
+    pub fn birth(&self) -> Timestamp {
+        self.birth
+    }
+
+    /// The key of the digests in plans: as old as the ledger, and never printed.
+    pub fn digest_key(&self) -> [u8; 32] {
+        self.digest_key
+    }
+
+    /// What was written since the ledger was opened.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Finishes what is queued and closes the file; later writes find the ledger unavailable.
+    pub async fn close(&self) {
+        self.closing.cancel();
+        self.tasks.wait().await;
+    }
+
+    /// Runs `work` in the next commit and waits for it. Dropping the future changes nothing about the write.
+    async fn write<T, W>(&self, work: W) -> Result<T, Fault>
+    where
+        T: Send + 'static,
+        W: for<'c> FnOnce(&'c mut Writer) -> BoxFuture<'c, sqlx::Result<T>> + Send + 'static,
+    {
+        let (tell, told) = oneshot::channel();
+        let work: Work = Box::new(move |writer| {
+            Box::pin(async move {
+                let value = work(writer).await?;
+                let answer: Answer = Box::new(move || drop(tell.send(value)));
+                Ok(answer)
+            })
+        });
+        self.queue.send(work).await.map_err(|_| unavailable())?;
+        told.await.map_err(|_| unavailable())
+    }
+}
+
+const fn unavailable() -> Fault {
+    Fault::Unavailable { reason: Reason::LedgerUnavailable }
+}
+
+fn moment(milliseconds: i64) -> Timestamp {
+    Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::MAX)
+}
+
+fn encode(error: serde_json::Error) -> sqlx::Error {
+    sqlx::Error::Encode(Box::new(error))
+}
+
+/// Reads JSON that this ledger wrote.
+fn decode<T: DeserializeOwned>(json: &str) -> Result<T, Fault> {
+    serde_json::from_str(json).map_err(|error| {
+        warn!(%error, "the ledger holds something that cannot be read");
+        unavailable()
+    })
+}

@@ -1,0 +1,111 @@
+//! DRIVES without a broker: requests from lines, results to wherever the outlet writes. Resumable: the ledger knows
+//! what is done, so the same lines again do nothing twice.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::adapters::{JobPorts, Outlet, Shared};
+use crate::domain::event::{self, Event};
+use crate::domain::request::{Envelope, Lane, Request};
+use crate::metrics::Metrics;
+use crate::ports::Job;
+use crate::reset::{self, Rules, Settlement};
+
+/// How many lines are worked on at once; Graph's gate sets the pace.
+const CONCURRENCY: usize = 16;
+
+/// What it takes to work without a broker.
+#[derive(Clone)]
+pub struct Local {
+    /// Graph and ledger.
+    pub shared: Arc<Shared>,
+    /// What to go by. Whoever runs the command may ask, so `producers` should be `None`.
+    pub rules: Arc<Rules>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Is given every result.
+    pub write: Arc<dyn Fn(&Event) -> std::io::Result<()> + Send + Sync>,
+}
+
+impl Local {
+    /// Works through every line until the end or `stop`, in order of the lines as far as users are free.
+    pub async fn run(&self, mut lines: impl AsyncBufRead + Unpin, stop: &CancellationToken) -> std::io::Result<()> {
+        let slots = Arc::new(Semaphore::new(CONCURRENCY));
+        let mut jobs = JoinSet::new();
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = tokio::select! {
+                read = lines.read_until(b'\n', &mut line) => read?,
+                () = stop.cancelled() => 0,
+            };
+            if read == 0 {
+                break;
+            }
+            let body = line.trim_ascii().to_vec();
+            if body.is_empty() {
+                continue;
+            }
+            let Ok(slot) = slots.clone().acquire_owned().await else { break };
+            let (this, stop) = (self.clone(), stop.clone());
+            jobs.spawn(async move {
+                this.line(body, stop).await;
+                drop(slot);
+            });
+        }
+        while let Some(ended) = jobs.join_next().await {
+            if let Err(panic) = ended {
+                error!(error = %panic, "a job died");
+            }
+        }
+        Ok(())
+    }
+
+    async fn line(&self, body: Vec<u8>, stop: CancellationToken) {
+        let envelope = Envelope {
+            lane: Lane::Tickets,
+            message_id: None,
+            correlation_id: None,
+            content_type: None,
+            producer: None,
+            first_seen: None,
+            // No copies: this is always the newest.
+            deferral: u32::MAX,
+            traceparent: None,
+        };
+        let started = Timestamp::now();
+        let request = match Request::parse(&body, &envelope) {
+            Ok(request) => request,
+            Err(malformed) => {
+                let event = event::rejection(&malformed, &body, &envelope, started);
+                self.metrics.rejected(Lane::Tickets, malformed.reason);
+                if let Err(error) = (self.write)(&event) {
+                    error!(error = %error, "a result cannot be written");
+                }
+                return;
+            }
+        };
+        let job = Job { request, envelope };
+        let outlet = Outlet::Local(self.write.clone());
+        let ports = JobPorts::new(self.shared.clone(), outlet, job.clone(), body, stop);
+        self.metrics.job_started(Lane::Tickets);
+        loop {
+            let settlement =
+                reset::settle(&ports, &job, &self.rules, fastrand::f64, |cause| self.metrics.deferred(cause)).await;
+            match settlement {
+                Settlement::Deferred(cause) => self.metrics.deferred(cause),
+                settlement => {
+                    self.metrics.settled(&job, &settlement, started);
+                    break;
+                }
+            }
+        }
+        self.metrics.job_ended(Lane::Tickets);
+    }
+}
