@@ -75,7 +75,7 @@ impl Stage {
             ("GRAPH__TENANT_ID", "7b6c1f0e-6a0b-4a8e-9d53-0d8f1c5e2a11".into()),
             ("GRAPH__CLIENT_ID", "2f0f7a34-8f5e-4d0c-a0b1-5f1f2f8f9c22".into()),
             ("GRAPH__CLIENT_SECRET", CLIENT_SECRET.into()),
-            ("GRAPH__REQUESTS_PER_SECOND", "10000".into()),
+            ("GRAPH__REQUESTS_PER_SECOND", "1000".into()),
             ("LEDGER__URL", format!("sqlite:{}", path("ledger.db"))),
             ("POLICY__PRODUCERS", self.queues.user()),
             ("POLICY__COOL_DOWN", "0s".into()),
