@@ -15,7 +15,8 @@ use crate::domain::event::{self, Event};
 use crate::domain::request::{Envelope, Lane, Request};
 use crate::metrics::Metrics;
 use crate::ports::Job;
-use crate::reset::{self, Rules, Settlement};
+use crate::drive::{count_rejection, drive};
+use crate::reset::{Rules, Settlement};
 
 /// How many lines are worked on at once; Graph's gate sets the pace.
 const CONCURRENCY: usize = 16;
@@ -75,8 +76,7 @@ impl Local {
             content_type: None,
             producer: None,
             first_seen: None,
-            // No copies: this is always the newest.
-            deferral: u32::MAX,
+            deferral: 0,
             traceparent: None,
         };
         let started = Timestamp::now();
@@ -84,28 +84,21 @@ impl Local {
             Ok(request) => request,
             Err(malformed) => {
                 let event = event::rejection(&malformed, &body, &envelope, started);
-                self.metrics.rejected(Lane::Tickets, malformed.reason);
+                count_rejection(Lane::Tickets, malformed.reason, &self.metrics, started);
                 if let Err(error) = (self.write)(&event) {
                     error!(error = %error, "a result cannot be written");
                 }
                 return;
             }
         };
-        let job = Job { request, envelope };
+        let mut job = Job { request, envelope };
         let outlet = Outlet::Local(self.write.clone());
         let ports = JobPorts::new(self.shared.clone(), outlet, job.clone(), body, stop);
-        self.metrics.job_started(Lane::Tickets);
-        loop {
-            let settlement =
-                reset::settle(&ports, &job, &self.rules, fastrand::f64, |cause| self.metrics.deferred(cause)).await;
-            match settlement {
-                Settlement::Deferred(cause) => self.metrics.deferred(cause),
-                settlement => {
-                    self.metrics.settled(&job, &settlement, started);
-                    break;
-                }
-            }
+        // There are no copies here: the line itself comes back, and stands for the newest copy of an earlier run.
+        while let Settlement::Deferred(_) | Settlement::Superseded =
+            drive(&ports, &job, &self.rules, &self.metrics, started).await
+        {
+            job.envelope.deferral += 1;
         }
-        self.metrics.job_ended(Lane::Tickets);
     }
 }

@@ -38,8 +38,8 @@ pub enum Settlement {
     Repeated,
     /// Acknowledge: a newer copy is on its way.
     Superseded,
-    /// Dead-letter, then acknowledge: the request is no good; its sender was told.
-    Refused(Outcome),
+    /// Acknowledge: the request was turned away at the door, and its sender was told.
+    Refused(Outcome, Option<Decision>),
     /// Acknowledge: a copy comes back later.
     Deferred(Cause),
     /// Work on it again: the wait is over.
@@ -103,8 +103,9 @@ pub async fn settle<P: Ports>(
 
 /// One attempt and what follows from it. `jitter` draws a number in 0..1.
 pub async fn run<P: Ports>(ports: &P, job: &Job, rules: &Rules, jitter: fn() -> f64) -> Result<Settlement, Fault> {
-    if guard::may_ask(job.envelope.producer.as_deref(), &rules.policy) != Decision::Allow {
-        return refuse(ports, job, rules, OutcomeKind::Denied, Reason::ProducerNotAllowed).await;
+    if let Decision::Deny(rule) = guard::may_ask(job.envelope.producer.as_deref(), &rules.policy) {
+        let outcome = Outcome::untouched(OutcomeKind::Denied, rule.reason(), None);
+        return refuse(ports, job, rules, outcome, Some(Decision::Deny(rule))).await;
     }
     let mut progress = Progress::default();
     match attempt(ports, job, rules, &mut progress).await {
@@ -115,7 +116,10 @@ pub async fn run<P: Ports>(ports: &P, job: &Job, rules: &Rules, jitter: fn() -> 
             Ok(Settlement::Repeated)
         }
         Ok(End::Superseded) => Ok(Settlement::Superseded),
-        Ok(End::Reused) => refuse(ports, job, rules, OutcomeKind::Rejected, Reason::IdReused).await,
+        Ok(End::Reused) => {
+            let outcome = Outcome::untouched(OutcomeKind::Rejected, Reason::IdReused, None);
+            refuse(ports, job, rules, outcome, None).await
+        }
         Err(fault) => stopped(ports, job, rules, progress, fault, jitter()).await,
     }
 }
@@ -379,19 +383,18 @@ async fn refuse<P: Ports>(
     ports: &P,
     job: &Job,
     rules: &Rules,
-    kind: OutcomeKind,
-    reason: Reason,
+    outcome: Outcome,
+    decision: Option<Decision>,
 ) -> Result<Settlement, Fault> {
-    let outcome = Outcome::untouched(kind, reason, None);
     let now = ports.now();
     let facts = event::Facts { user: None, attempts: 0, started_at: now, finished_at: now };
-    let event = event::result(reason.code(), &job.request, &job.envelope, &outcome, &facts);
-    let nothing = Progress::default();
-    let audit = audit::conclusion(&subject(job, rules, &nothing, &[]), &outcome, now);
+    let event = event::result(outcome.reason.code(), &job.request, &job.envelope, &outcome, &facts);
+    let at_the_door = Progress { decision, ..Progress::default() };
+    let audit = audit::conclusion(&subject(job, rules, &at_the_door, &[]), &outcome, now);
     ports.record_refusal(audit).await?;
     ports.publish(&event).await?;
-    warn!(request.id = %job.request.key, reason = reason.code(), "request turned away");
-    Ok(Settlement::Refused(outcome))
+    warn!(request.id = %job.request.key, reason = outcome.reason.code(), "request turned away");
+    Ok(Settlement::Refused(outcome, decision))
 }
 
 fn subject<'a>(job: &'a Job, rules: &'a Rules, progress: &'a Progress, calls: &'a [uuid::Uuid]) -> Subject<'a> {

@@ -18,11 +18,12 @@ use crate::adapters::amqp::{self, Delivery, Inbox, Incoming, Lost, Outgoing, Pub
 use crate::adapters::{JobPorts, Outlet, Shared, upkeep};
 use crate::admin::Health;
 use crate::domain::event;
+use crate::drive::{count_rejection, drive};
 use crate::domain::reason::Reason;
 use crate::domain::request::{Lane, Malformed, Request};
 use crate::metrics::Metrics;
 use crate::ports::Job;
-use crate::reset::{self, Rules, Settlement};
+use crate::reset::{Rules, Settlement};
 
 /// What a worker needs.
 #[derive(Clone)]
@@ -123,7 +124,7 @@ async fn consume(
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = session.token().cancelled() => return Err(Lost),
-            Some(ended) = jobs.join_next() => report(ended),
+            Some(ended) = jobs.join_next() => report(ended)?,
             _ = tick.tick() => pace(worker, session, &mut paused).await?,
             Some(incoming) = inbox.tickets.recv() => receive(incoming, here, jobs)?,
             Some(incoming) = inbox.batch.recv() => receive(incoming, here, jobs)?,
@@ -194,14 +195,16 @@ async fn drain(worker: &Worker, session: Session, halt: &CancellationToken, jobs
 
 async fn join_all(jobs: &mut JoinSet<()>) {
     while let Some(ended) = jobs.join_next().await {
-        report(ended);
+        let _ = report(ended);
     }
 }
 
-fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended {
+/// A job that died of a bug cannot settle its delivery: only the end of the session gives it back.
+fn report(ended: Result<(), tokio::task::JoinError>) -> Result<(), Lost> {
+    ended.map_err(|error| {
         error!(error = %error, "a job died; its delivery goes back to the broker");
-    }
+        Lost
+    })
 }
 
 impl Worker {
@@ -250,7 +253,6 @@ impl Here {
             Ok(request) => request,
             Err(malformed) => return self.reject(delivery, &malformed, received).await,
         };
-        let (metrics, lane) = (&self.worker.metrics, delivery.envelope.lane);
         let job = Job { request, envelope: delivery.envelope.clone() };
         let ports = JobPorts::new(
             self.worker.shared.clone(),
@@ -259,27 +261,22 @@ impl Here {
             delivery.body.clone(),
             self.halt.clone(),
         );
-        metrics.job_started(lane);
-        let settlement =
-            reset::settle(&ports, &job, &self.worker.rules, fastrand::f64, |cause| metrics.deferred(cause)).await;
-        metrics.job_ended(lane);
-        match &settlement {
+        match drive(&ports, &job, &self.worker.rules, &self.worker.metrics, received).await {
             // Left unsettled: the broker has it back when the session ends.
             Settlement::GivenBack => return,
-            Settlement::Refused(outcome) if outcome.reason == Reason::IdReused => {
+            Settlement::Refused(outcome, _) if outcome.reason == Reason::IdReused => {
                 let detail = "the id belongs to another request";
                 if !self.dead_letter(&delivery, outcome.reason, detail).await {
                     return;
                 }
             }
-            Settlement::Deferred(cause) => metrics.deferred(*cause),
             Settlement::Concluded(..)
             | Settlement::Repeated
             | Settlement::Superseded
-            | Settlement::Refused(_)
+            | Settlement::Refused(..)
+            | Settlement::Deferred(_)
             | Settlement::Again(_) => {}
         }
-        metrics.settled(&job, &settlement, received);
         acknowledge(delivery).await;
     }
 
@@ -288,7 +285,7 @@ impl Here {
         let event = event::rejection(malformed, &delivery.body, &delivery.envelope, received);
         let told = self.publish(&Outgoing::result(&event)).await;
         if told && self.dead_letter(&delivery, malformed.reason, &malformed.flaw.to_string()).await {
-            self.worker.metrics.rejected(delivery.envelope.lane, malformed.reason);
+            count_rejection(delivery.envelope.lane, malformed.reason, &self.worker.metrics, received);
             acknowledge(delivery).await;
         }
     }
@@ -304,7 +301,7 @@ impl Here {
 
     /// Publishes until the broker has it; `false` where the session ended first.
     async fn publish(&self, outgoing: &Outgoing) -> bool {
-        crate::adapters::publish(&self.publisher, outgoing, &self.halt, &self.refused()).await.is_ok()
+        crate::adapters::publish(&self.publisher, outgoing, &self.halt, self.refused().as_ref()).await.is_ok()
     }
 
     fn outlet(&self) -> Outlet {

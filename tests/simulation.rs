@@ -60,7 +60,7 @@ async fn drive(world: &World, mut job: Job, later: i64) -> Vec<OutcomeKind> {
                 world.restart(later);
                 register_anew(world);
             }
-            Ok(Settlement::Concluded(..) | Settlement::Repeated | Settlement::Superseded | Settlement::Refused(_)) => {
+            Ok(Settlement::Concluded(..) | Settlement::Repeated | Settlement::Superseded | Settlement::Refused(..)) => {
                 world.with(|state| state.journal.push("settled".into()));
                 match world.with(|state| state.copies.pop()) {
                     Some(copy) => job.envelope.deferral = copy,

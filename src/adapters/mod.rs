@@ -4,6 +4,7 @@
 pub mod amqp;
 pub mod graph;
 pub mod ledger;
+pub mod upkeep;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -178,10 +179,7 @@ impl Ports for JobPorts {
     }
 
     async fn pause(&self, time: Duration) -> Result<(), Fault> {
-        tokio::select! {
-            () = tokio::time::sleep(time) => Ok(()),
-            () = self.stop.cancelled() => Err(Fault::Stopped),
-        }
+        pause(time, &self.stop).await
     }
 
     async fn record_outcome(&self, lease: &Lease, conclusion: &Conclusion) -> Result<(), Fault> {
@@ -198,7 +196,8 @@ impl Ports for JobPorts {
                 Fault::Stopped
             }),
             Outlet::Broker(publisher, refused) => {
-                self.effect("publish", self.send(publisher, refused.as_ref(), &Outgoing::result(event))).await
+                let event = Outgoing::result(event);
+                self.effect("publish", publish(publisher, &event, &self.stop, refused.as_ref())).await
             }
         }
     }
@@ -212,7 +211,7 @@ impl Ports for JobPorts {
             Outlet::Local(_) => self.pause(step).await,
             Outlet::Broker(publisher, refused) => {
                 let copy = Outgoing::retry(&self.body, &job.envelope, step, lease.first_seen, deferral);
-                self.effect("publish_copy", self.send(publisher, refused.as_ref(), &copy)).await
+                self.effect("publish_copy", publish(publisher, &copy, &self.stop, refused.as_ref())).await
             }
         }
     }
@@ -228,32 +227,42 @@ impl Ports for JobPorts {
     }
 }
 
-impl JobPorts {
-    /// Publishes until the broker has it: a refusal waits up to a minute and tries again, a lost session ends it,
-    /// since the delivery then belongs to somebody else.
-    async fn send(&self, publisher: &Publisher, refused: &(dyn Fn(bool) + Send + Sync), outgoing: &Outgoing) -> Result<(), Fault> {
-        let waits = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_secs(1))
-            .with_max_delay(Duration::from_secs(60))
-            .with_jitter()
-            .without_max_times();
-        for wait in waits.build() {
-            match publisher.publish(outgoing).await {
-                Ok(()) => {
-                    refused(false);
-                    return Ok(());
-                }
-                Err(error @ (PublishError::Refused | PublishError::Unroutable)) => {
-                    warn!(error = %error, retry_after_seconds = wait.as_secs(), "the broker refuses a message");
-                    refused(true);
-                    self.pause(wait).await?;
-                }
-                Err(error) => {
-                    warn!(error = %error, "a message could not be published");
-                    return Err(Fault::Stopped);
-                }
+/// Publishes until the broker has it: a refusal waits up to a minute and tries again, a lost session ends it, since
+/// the delivery then belongs to somebody else. `refused` is told how the broker took it.
+pub async fn publish(
+    publisher: &Publisher,
+    outgoing: &Outgoing,
+    stop: &CancellationToken,
+    refused: &(dyn Fn(bool) + Send + Sync),
+) -> Result<(), Fault> {
+    let waits = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_secs(1))
+        .with_max_delay(Duration::from_secs(60))
+        .with_jitter()
+        .without_max_times();
+    for wait in waits.build() {
+        match publisher.publish(outgoing).await {
+            Ok(()) => {
+                refused(false);
+                return Ok(());
+            }
+            Err(error @ (PublishError::Refused | PublishError::Unroutable)) => {
+                warn!(error = %error, retry_after_seconds = wait.as_secs(), "the broker refuses a message");
+                refused(true);
+                pause(wait, stop).await?;
+            }
+            Err(error @ (PublishError::Lost | PublishError::Invalid(_))) => {
+                warn!(error = %error, "a message was not published");
+                return Err(Fault::Stopped);
             }
         }
-        Err(Fault::Stopped)
+    }
+    Err(Fault::Stopped)
+}
+
+async fn pause(time: Duration, stop: &CancellationToken) -> Result<(), Fault> {
+    tokio::select! {
+        () = tokio::time::sleep(time) => Ok(()),
+        () = stop.cancelled() => Err(Fault::Stopped),
     }
 }

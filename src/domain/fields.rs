@@ -118,8 +118,10 @@ fn kept_type((value, pointer): (&Value, String)) -> Result<MethodType, Flaw> {
     found.ok_or_else(|| Flaw::new(pointer, "unknown type of method"))
 }
 
+/// The ways in which a requester makes sure who a person is.
+pub const WAYS: [&str; 6] = ["video_call", "in_person", "verified_id", "push", "manager", "callback"];
+
 fn verified((value, pointer): (&Value, String)) -> Result<Verification, Flaw> {
-    const WAYS: [&str; 6] = ["video_call", "in_person", "verified_id", "push", "manager", "callback"];
     let mut fields = Fields::open(value, pointer)?;
     let method = fields.required_text("method", 32)?;
     if !WAYS.contains(&method.as_str()) {

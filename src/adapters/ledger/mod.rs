@@ -5,10 +5,12 @@
 //! audit records.
 
 mod audit;
+mod export;
 mod jobs;
 mod key;
 mod open;
 mod outbox;
+mod plans;
 mod verify;
 mod writer;
 
@@ -16,21 +18,24 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sqlx::FromRow;
+use sqlx::sqlite::SqliteRow;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-pub use audit::AuditRow;
+pub use export::{ExportError, export};
 pub use key::{KeyError, PublicKey, SigningKey};
 pub use open::OpenError;
-pub use verify::{Bad, ExportError, Verified, export, verify};
+pub use verify::{Bad, Verified, verify};
 pub use writer::Counts;
 
 use crate::domain::outcome::Fault;
 use crate::domain::reason::Reason;
-use writer::{Answer, Work, Writer};
+use writer::{Answer, Question, Statement, Work, Writer};
 
 /// An open ledger; no other process can open it.
 pub struct Ledger {
@@ -81,6 +86,19 @@ impl Ledger {
         self.queue.send(work).await.map_err(|_| unavailable())?;
         told.await.map_err(|_| unavailable())
     }
+
+    /// Runs one statement.
+    async fn run(&self, statement: Statement<'static>) -> Result<(), Fault> {
+        self.write(move |writer| Box::pin(async move { writer.run(statement).await.map(drop) })).await
+    }
+
+    /// Reads rows, in line with the writes.
+    async fn rows<T>(&self, question: Question<'static, T>) -> Result<Vec<T>, Fault>
+    where
+        T: Send + Unpin + for<'r> FromRow<'r, SqliteRow> + 'static,
+    {
+        self.write(move |writer| Box::pin(writer.rows(question))).await
+    }
 }
 
 const fn unavailable() -> Fault {
@@ -91,8 +109,9 @@ fn moment(milliseconds: i64) -> Timestamp {
     Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::MAX)
 }
 
-fn encode(error: serde_json::Error) -> sqlx::Error {
-    sqlx::Error::Encode(Box::new(error))
+/// Writes JSON.
+fn encode(value: &impl Serialize) -> sqlx::Result<String> {
+    serde_json_canonicalizer::to_string(value).map_err(|error| sqlx::Error::Encode(Box::new(error)))
 }
 
 /// Reads JSON that this ledger wrote.

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use aws_lc_rs::rand;
 use jiff::Timestamp;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::ConnectOptions;
+use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions, SqliteConnection};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::key::{SigningKey, beside, unhex};
 use super::writer::{Counts, Writer};
-use super::{Ledger, decode, moment};
+use super::{Ledger, moment};
 use crate::domain::audit::{self, Head};
 use crate::domain::request::hex;
 
@@ -37,23 +37,11 @@ pub enum OpenError {
     #[error("another worker uses this ledger: {} is locked", .0.display())]
     Locked(PathBuf),
     /// A file cannot be made or locked.
-    #[error("the ledger file {} cannot be used", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The database answers with an error.
+    #[error("the ledger file {} cannot be used", .0.display())]
+    File(PathBuf, #[source] io::Error),
+    /// The database answers with an error, or is damaged.
     #[error("the ledger cannot be opened")]
     Sql(#[source] sqlx::Error),
-    /// The tables cannot be brought up to date.
-    #[error("the ledger's tables cannot be brought up to date")]
-    Migrate(#[source] MigrateError),
-    /// What the ledger says of itself makes no sense.
-    #[error("the ledger is damaged")]
-    Damaged,
 }
 
 impl Ledger {
@@ -65,29 +53,53 @@ impl Ledger {
         let head = Head { chain: Uuid::now_v7(), seq: 0, digest: String::new() };
         let counts = Arc::new(Counts::default());
         let mut writer = Writer { conn, head, checkpoints: 0, key, counts: counts.clone(), lock };
-        MIGRATIONS.run(&mut writer.conn).await.map_err(OpenError::Migrate)?;
-        let (birth, digest_key) = identity(&mut writer.conn, instance, now).await?;
-        let heads = heads(&mut writer.conn).await?;
+        let (birth, digest_key) = writer.begin(instance, now).await.map_err(OpenError::Sql)?;
         let (queue, works) = mpsc::channel(QUEUE);
         let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
-        tasks.spawn(writer.run(works, closing.clone()));
+        tasks.spawn(writer.serve(works, closing.clone()));
         tasks.close();
-        let ledger = Self { queue, closing, tasks, counts, birth, digest_key };
-        ledger.begin(audit::birth(instance, &heads, now)).await?;
-        Ok(ledger)
+        Ok(Self { queue, closing, tasks, counts, birth, digest_key })
+    }
+}
+
+impl Writer {
+    /// Brings the tables up to date, voids the leases of the process before, and begins the audit chain. Tells when
+    /// the ledger was made, and its digest key.
+    async fn begin(&mut self, instance: &str, now: Timestamp) -> sqlx::Result<(Timestamp, [u8; 32])> {
+        MIGRATIONS.run(&mut self.conn).await?;
+        let mut fresh = [0; 32];
+        rand::fill(&mut fresh).map_err(|_| damaged("no randomness"))?;
+        self.run(sqlx::query("BEGIN IMMEDIATE")).await?;
+        let insert = "INSERT INTO meta (one, birth, digest_key, instance) VALUES (1, $1, $2, $3) \
+                      ON CONFLICT (one) DO NOTHING";
+        self.run(sqlx::query(insert).bind(now.as_millisecond()).bind(hex(&fresh)).bind(instance)).await?;
+        self.run(sqlx::query("UPDATE jobs SET lease_until = 0 WHERE lease_until > 0")).await?;
+        let heads = self.heads().await?;
+        self.append(audit::birth(instance, &heads, now)).await?;
+        let select = sqlx::query_as("SELECT birth, digest_key FROM meta");
+        let (birth, key): (i64, String) = select.fetch_one(&mut self.conn).await?;
+        self.run(sqlx::query("COMMIT")).await?;
+        self.count();
+        let key = unhex(&key).and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| damaged("no digest key"))?;
+        Ok((moment(birth), key))
     }
 
-    /// Voids the leases of the process before and begins the audit chain.
-    async fn begin(&self, birth: serde_json::Value) -> Result<(), OpenError> {
-        let begun = self.write(move |writer| {
-            Box::pin(async move {
-                let void = sqlx::query("UPDATE jobs SET lease_until = 0 WHERE lease_until > 0");
-                void.execute(&mut writer.conn).await?;
-                writer.append(birth).await
-            })
-        });
-        begun.await.map_err(|_| OpenError::Sql(sqlx::Error::WorkerCrashed))
+    /// The last record of every chain.
+    async fn heads(&mut self) -> sqlx::Result<Vec<Head>> {
+        let select = "SELECT chain, seq, digest FROM audit JOIN \
+                      (SELECT chain AS c, MAX(seq) AS s FROM audit GROUP BY chain) AS last \
+                      ON chain = last.c AND seq = last.s ORDER BY id";
+        let rows: Vec<(String, i64, String)> = self.rows(sqlx::query_as(select)).await?;
+        let head = |(chain, seq, digest): (String, i64, String)| {
+            let chain = chain.parse().map_err(|_| damaged("an audit chain without an id"))?;
+            Ok(Head { chain, seq: seq.unsigned_abs(), digest })
+        };
+        rows.into_iter().map(head).collect()
     }
+}
+
+fn damaged(what: &'static str) -> sqlx::Error {
+    sqlx::Error::Decode(what.into())
 }
 
 /// The file that the url names; none for a ledger in memory.
@@ -102,20 +114,21 @@ pub(super) fn place(url: &str) -> Result<Option<PathBuf>, OpenError> {
 
 /// Makes the file, for its owner alone (SQLite gives its companions the same mode), and locks it for this process.
 fn claim(path: &Path) -> Result<File, OpenError> {
+    let lock_path = beside(path, ".lock");
     let open = |path: &Path| {
         let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-        opened.map_err(|source| OpenError::File { path: path.to_owned(), source })
+        opened.map_err(|source| OpenError::File(path.to_owned(), source))
     };
-    let lock = open(&beside(path, ".lock"))?;
+    let lock = open(&lock_path)?;
     match lock.try_lock() {
         Ok(()) => open(path).map(|_| lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(beside(path, ".lock"))),
-        Err(TryLockError::Error(source)) => Err(OpenError::File { path: beside(path, ".lock"), source }),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(lock_path)),
+        Err(TryLockError::Error(source)) => Err(OpenError::File(lock_path, source)),
     }
 }
 
-/// How to connect; a commit is on the disk before anybody is told.
-pub(super) fn options(path: Option<&Path>) -> SqliteConnectOptions {
+/// How to connect: a commit is on the disk before anybody is told of it.
+fn options(path: Option<&Path>) -> SqliteConnectOptions {
     let options = SqliteConnectOptions::new()
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
@@ -126,38 +139,4 @@ pub(super) fn options(path: Option<&Path>) -> SqliteConnectOptions {
         Some(path) => options.filename(path),
         None => options.in_memory(true),
     }
-}
-
-/// When the ledger was made, and its digest key; both are made up where it is new.
-async fn identity(
-    conn: &mut SqliteConnection,
-    instance: &str,
-    now: Timestamp,
-) -> Result<(Timestamp, [u8; 32]), OpenError> {
-    let mut fresh = [0; 32];
-    rand::fill(&mut fresh).map_err(|_| OpenError::Damaged)?;
-    let insert = "INSERT INTO meta (one, birth, digest_key, instance) VALUES (1, $1, $2, $3) \
-                  ON CONFLICT (one) DO NOTHING";
-    let insert = sqlx::query(insert).bind(now.as_millisecond()).bind(hex(&fresh)).bind(instance);
-    insert.execute(&mut *conn).await.map_err(OpenError::Sql)?;
-    let select = sqlx::query_as("SELECT birth, digest_key FROM meta").fetch_one(conn);
-    let (birth, key): (i64, String) = select.await.map_err(OpenError::Sql)?;
-    let key = unhex(&key).and_then(|bytes| bytes.try_into().ok()).ok_or(OpenError::Damaged)?;
-    Ok((moment(birth), key))
-}
-
-/// The last record of every chain.
-async fn heads(conn: &mut SqliteConnection) -> Result<Vec<Head>, OpenError> {
-    let select = "SELECT line FROM audit JOIN (SELECT chain AS c, MAX(seq) AS s FROM audit GROUP BY chain) AS last \
-                  ON chain = last.c AND seq = last.s ORDER BY id";
-    let lines: Vec<String> = sqlx::query_scalar(select).fetch_all(conn).await.map_err(OpenError::Sql)?;
-    lines.iter().map(|line| decode(line).ok().and_then(|record| head(&record)).ok_or(OpenError::Damaged)).collect()
-}
-
-fn head(record: &serde_json::Value) -> Option<Head> {
-    Some(Head {
-        chain: record.pointer("/attestation/chain_uid")?.as_str()?.parse().ok()?,
-        seq: record.pointer("/metadata/sequence")?.as_u64()?,
-        digest: record.pointer("/attestation/fingerprint/value")?.as_str()?.to_owned(),
-    })
 }

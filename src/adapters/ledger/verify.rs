@@ -1,17 +1,14 @@
-//! Proves that an exported audit log is whole and unchanged, and exports it.
+//! Proves that an exported audit log is whole and unchanged.
 //!
 //! A line proves itself: sealed again after the line before it, it must come out byte for byte the same.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, BufRead, Write};
+use std::io::BufRead;
 
-use futures_util::TryStreamExt;
 use serde_json::Value;
-use sqlx::ConnectOptions;
 use uuid::Uuid;
 
 use super::key::PublicKey;
-use super::open::{options, place};
 use crate::domain::audit::{self, Head};
 
 /// What an intact log holds.
@@ -250,36 +247,4 @@ fn id(value: &Value, pointer: &str) -> Option<Uuid> {
 fn place_of(value: &Value) -> Option<Head> {
     let digest = value["digest"].as_str()?.to_owned();
     Some(Head { chain: id(value, "/chain")?, seq: value["seq"].as_u64()?, digest })
-}
-
-/// Why a log cannot be exported.
-#[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    /// The ledger cannot be opened.
-    #[error("the ledger cannot be opened")]
-    Open(#[source] super::OpenError),
-    /// The ledger cannot be read.
-    #[error("the ledger cannot be read")]
-    Read(#[source] sqlx::Error),
-    /// The output cannot be written.
-    #[error("the export cannot be written")]
-    Write(#[source] io::Error),
-}
-
-/// Writes the audit log as JSON Lines, chain by chain, and tells how many lines there were; with `about`, only the
-/// records of this ticket number, request id or user's object id. A worker may go on working meanwhile.
-pub async fn export(url: &str, out: &mut (dyn Write + Send), about: Option<&str>) -> Result<u64, ExportError> {
-    let path = place(url).map_err(ExportError::Open)?;
-    let options = options(path.as_deref()).read_only(true);
-    let mut conn = options.connect().await.map_err(ExportError::Read)?;
-    let select = "SELECT line FROM audit JOIN (SELECT chain AS c, MIN(id) AS first FROM audit GROUP BY chain) AS birth \
-                  ON chain = birth.c WHERE $1 = '' OR $1 IN (ticket, request, user_id) ORDER BY birth.first, id";
-    let mut lines = sqlx::query_scalar::<_, String>(select).bind(about.unwrap_or_default()).fetch(&mut conn);
-    let mut count = 0;
-    while let Some(line) = lines.try_next().await.map_err(ExportError::Read)? {
-        writeln!(out, "{line}").map_err(ExportError::Write)?;
-        count += 1;
-    }
-    out.flush().map_err(ExportError::Write)?;
-    Ok(count)
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::BoxFuture;
-use sqlx::{Connection, SqliteConnection};
+use sqlx::query::{Query, QueryAs};
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Connection, FromRow, Sqlite, SqliteConnection};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -19,6 +21,10 @@ use crate::domain::audit::Head;
 /// How many writes share a commit at most.
 const GROUP: usize = 64;
 
+/// A statement with its values.
+pub(super) type Statement<'q> = Query<'q, Sqlite, SqliteArguments>;
+/// A statement with its values, and what its rows are read as.
+pub(super) type Question<'q, T> = QueryAs<'q, Sqlite, T, SqliteArguments>;
 /// Tells the caller, once its write is durable; dropped unheard, it means that it is not.
 pub(super) type Answer = Box<dyn FnOnce() + Send>;
 /// A write: runs on the open transaction.
@@ -60,8 +66,21 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// Runs a statement, and tells how many rows it changed.
+    pub(super) async fn run(&mut self, statement: Statement<'_>) -> sqlx::Result<u64> {
+        Ok(statement.execute(&mut self.conn).await?.rows_affected())
+    }
+
+    /// Reads rows.
+    pub(super) async fn rows<T>(&mut self, question: Question<'_, T>) -> sqlx::Result<Vec<T>>
+    where
+        T: Send + Unpin + for<'r> FromRow<'r, SqliteRow>,
+    {
+        question.fetch_all(&mut self.conn).await
+    }
+
     /// Writes until the queue is closed and empty.
-    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Work>, closing: CancellationToken) {
+    pub(super) async fn serve(mut self, mut queue: mpsc::Receiver<Work>, closing: CancellationToken) {
         let mut group = Vec::with_capacity(GROUP);
         loop {
             tokio::select! {
@@ -83,8 +102,7 @@ impl Writer {
         let (head, checkpoints, writes) = (self.head.clone(), self.checkpoints, group.len());
         match self.commit(group).await {
             Ok(answers) => {
-                self.counts.records.store(self.head.seq, Ordering::Relaxed);
-                self.counts.commits.fetch_add(1, Ordering::Relaxed);
+                self.count();
                 answers.into_iter().for_each(|answer| answer());
             }
             Err(error) => {
@@ -94,6 +112,12 @@ impl Writer {
                 let _ = sqlx::query("ROLLBACK").execute(&mut self.conn).await;
             }
         }
+    }
+
+    /// Notes a commit.
+    pub(super) fn count(&self) {
+        self.counts.records.store(self.head.seq, Ordering::Relaxed);
+        self.counts.commits.fetch_add(1, Ordering::Relaxed);
     }
 
     async fn commit(&mut self, group: Vec<Work>) -> sqlx::Result<Vec<Answer>> {

@@ -62,6 +62,7 @@ CREATE TABLE audit (
     id INTEGER PRIMARY KEY,
     chain TEXT NOT NULL,
     seq BIGINT,
+    digest TEXT,
     line TEXT NOT NULL,
     request TEXT,
     ticket TEXT,

@@ -1,0 +1,134 @@
+//! Several reading calls in one request. Each item is throttled, fails and is tried again on its own.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::Graph;
+use super::answer::Answer;
+use super::client::Call;
+use super::fault::{self, Meaning};
+use super::observe::{Operation, Status, Trail};
+use super::reading::Tries;
+use super::retry_after;
+use crate::domain::outcome::Fault;
+use crate::domain::reason::Reason;
+use crate::domain::request::Lane;
+
+/// One reading call of a batch: its address below the version, encoded.
+pub(super) struct Item {
+    pub(super) operation: Operation,
+    pub(super) url: String,
+}
+
+/// The answers of a batch so far, in the order of its items.
+struct Answers {
+    items: Vec<Option<Answer>>,
+    date: Option<Timestamp>,
+}
+
+impl Graph {
+    /// Reads all of it; each answer is good or final. The time is Graph's at the first answer.
+    pub(super) async fn batch(
+        &self,
+        lane: Lane,
+        items: &[Item],
+        trail: &Trail,
+    ) -> Result<(Vec<Answer>, Timestamp), Fault> {
+        let mut answers = Answers { items: items.iter().map(|_| None).collect(), date: None };
+        let mut tries = Tries::new();
+        loop {
+            let open: Vec<usize> = (0..items.len()).filter(|index| answers.items[*index].is_none()).collect();
+            if open.is_empty() {
+                return Ok((answers.items.into_iter().flatten().collect(), Self::clock(answers.date)));
+            }
+            self.admitted(lane, u32::try_from(open.len()).unwrap_or(u32::MAX)).await?;
+            if let Err(fault) = self.batch_once(items, &open, &mut answers, trail).await {
+                tries.again(fault).await?;
+            }
+        }
+    }
+
+    /// Asks for the open items once. A fault stands for every item that stays open.
+    async fn batch_once(
+        &self,
+        items: &[Item],
+        open: &[usize],
+        answers: &mut Answers,
+        trail: &Trail,
+    ) -> Result<(), Fault> {
+        let ids: Vec<Uuid> = items.iter().map(|_| Uuid::new_v4()).collect();
+        let body = body(items, open, &ids);
+        let id = Uuid::new_v4();
+        trail.push(id);
+        open.iter().for_each(|index| trail.push(ids[*index]));
+        let url = self.url("$batch", None);
+        let call = Call { operation: Operation::Batch, method: Method::POST, url, id, body: Some(&body) };
+        let token = self.tokens.current().await?;
+        let started = Instant::now();
+        let answer = fault::reading(self.send(&call).await?, self.gate.remaining())?;
+        if !answer.is_good() {
+            return Err(Fault::Permanent { reason: Reason::GraphRefused });
+        }
+        let date = *answers.date.get_or_insert(Self::clock(answer.date));
+        let mut fault = None;
+        for &index in open {
+            let item = item(answer.body.as_ref(), index, date);
+            let took = started.elapsed();
+            match self.settle(items[index].operation, ids[index], item, took) {
+                Ok(answer) => answers.items[index] = Some(answer),
+                Err(Fault::Unavailable { .. }) if self.tokens.reject(&token) => {
+                    fault = Some(Fault::Transient { reason: Reason::TokenRefused });
+                }
+                Err(other) => fault = Some(other),
+            }
+        }
+        fault.map_or(Ok(()), Err)
+    }
+
+    fn settle(&self, operation: Operation, id: Uuid, item: Option<Answer>, took: Duration) -> Result<Answer, Fault> {
+        let Some(answer) = item else { return Err(Fault::Transient { reason: Reason::GraphUnavailable }) };
+        let status = Status::Code(answer.status);
+        // An item that is good but says nothing is final too: the same question would get the same answer.
+        let empty = fault::meaning(&answer) == Meaning::Good;
+        let ending = Ok(answer.clone());
+        self.note(operation, id, &ending, status, took);
+        if empty { Ok(answer) } else { fault::reading(ending, self.gate.remaining()) }
+    }
+}
+
+fn body(items: &[Item], open: &[usize], ids: &[Uuid]) -> Value {
+    let request = |index: &usize| {
+        let headers = json!({"client-request-id": ids[*index], "Accept": "application/json"});
+        json!({"id": index.to_string(), "method": "GET", "url": items[*index].url, "headers": headers})
+    };
+    json!({"requests": open.iter().map(request).collect::<Vec<_>>()})
+}
+
+/// The answer to one item; they come in any order.
+fn item(body: Option<&Value>, index: usize, date: Timestamp) -> Option<Answer> {
+    let id = index.to_string();
+    let responses = body?.get("responses")?.as_array()?;
+    let found = responses.iter().find(|item| item.get("id").and_then(Value::as_str) == Some(&id))?;
+    let status = found.get("status")?;
+    let status = status.as_u64().or_else(|| status.as_str()?.parse().ok())?;
+    Some(Answer {
+        status: u16::try_from(status).ok()?,
+        retry_after: found.get("headers").and_then(Value::as_object).and_then(|headers| wait(headers, date)),
+        date: Some(date),
+        body: found.get("body").filter(|body| !body.is_null()).cloned(),
+    })
+}
+
+fn wait(headers: &Map<String, Value>, date: Timestamp) -> Option<Duration> {
+    let (_, value) = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after"))?;
+    match value {
+        Value::String(text) => retry_after::wait(text, date),
+        Value::Number(number) => retry_after::wait(&number.to_string(), date),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}

@@ -1,0 +1,112 @@
+//! One request: authorised, timed, counted, and heard when it asks everybody to wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::header::{ACCEPT, CONTENT_LENGTH};
+use reqwest::{Method, Url};
+use secrecy::ExposeSecret;
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+use uuid::Uuid;
+
+use super::Graph;
+use super::answer::{Answer, Broken, Ending};
+use super::fault::{self, Meaning};
+use super::observe::{Observed, Operation, Status};
+use super::token::Token;
+use crate::domain::outcome::Fault;
+use crate::domain::reason::Reason;
+
+/// A request to Graph.
+pub(super) struct Call<'a> {
+    pub(super) operation: Operation,
+    pub(super) method: Method,
+    pub(super) url: Url,
+    /// Its `client-request-id`.
+    pub(super) id: Uuid,
+    pub(super) body: Option<&'a Value>,
+}
+
+impl Graph {
+    /// Sends a request, and once more with a fresh token where the first did not work, all within one time-out. A
+    /// fault means that there is no token, so nothing happened.
+    pub(super) async fn send(&self, call: &Call<'_>) -> Result<Ending, Fault> {
+        let deadline = Instant::now() + self.timeout;
+        let token = self.token_by(deadline).await?;
+        let ending = self.exchange(call, &token, deadline).await;
+        let refused = ending.as_ref().is_ok_and(|answer| fault::meaning(answer) == Meaning::TokenRefused);
+        if !refused || !self.tokens.reject(&token) {
+            return Ok(ending);
+        }
+        let token = self.token_by(deadline).await?;
+        // Meanwhile another call may have been told to wait.
+        if !self.gate.remaining().is_zero() {
+            return Ok(ending);
+        }
+        Ok(self.exchange(call, &token, deadline).await)
+    }
+
+    /// Sends a changing call at once, or not at all: while Graph asks to wait, nothing is sent.
+    pub(super) async fn send_now(&self, call: &Call<'_>) -> Result<Ending, Fault> {
+        let after = self.gate.remaining();
+        if after.is_zero() { self.send(call).await } else { Err(Fault::Throttled { after }) }
+    }
+
+    async fn token_by(&self, deadline: Instant) -> Result<Arc<Token>, Fault> {
+        let token = timeout_at(deadline, self.tokens.current()).await;
+        token.map_err(|_| Fault::Unavailable { reason: Reason::GraphUnavailable })?
+    }
+
+    async fn exchange(&self, call: &Call<'_>, token: &Token, deadline: Instant) -> Ending {
+        let started = Instant::now();
+        let mut request = self
+            .http
+            .request(call.method.clone(), call.url.clone())
+            .timeout(deadline.saturating_duration_since(started))
+            .header("client-request-id", call.id.to_string())
+            .header(ACCEPT, "application/json")
+            .bearer_auth(token.secret.expose_secret());
+        request = match call.body {
+            Some(body) => request.json(body),
+            None if call.method == Method::POST => request.header(CONTENT_LENGTH, 0),
+            None => request,
+        };
+        let (ending, status) = match request.send().await {
+            Ok(response) => {
+                let (answer, status) = Answer::read(response).await;
+                (Ok(answer), status)
+            }
+            Err(error) => {
+                let broken = Broken::of(&error);
+                (Err(broken), broken.status())
+            }
+        };
+        self.note(call.operation, call.id, &ending, status, started.elapsed());
+        ending
+    }
+
+    /// Counts a request or an item of a batch, and keeps the wait that it asks for.
+    pub(super) fn note(&self, operation: Operation, id: Uuid, ending: &Ending, status: Status, took: Duration) {
+        (self.observer)(Observed::Call { operation, status, seconds: took.as_secs_f64() });
+        match ending {
+            Ok(answer) if answer.is_good() => self.gate.went_well(),
+            Ok(answer) => {
+                if let Some(wait) = fault::asks_to_wait(answer) {
+                    self.gate.asked(wait);
+                }
+            }
+            Err(_) => {}
+        }
+        if !matches!(ending, Ok(answer) if answer.is_good()) {
+            debug!(operation = operation.name(), %status, call = %id, "graph call failed");
+        }
+    }
+
+    /// Graph's clock, or ours where it does not tell.
+    pub(super) fn clock(answer_date: Option<Timestamp>) -> Timestamp {
+        answer_date.unwrap_or_else(Timestamp::now)
+    }
+}
