@@ -83,6 +83,11 @@ impl Health {
         self.0.publisher.store(yes, Ordering::Relaxed);
     }
 
+    /// Whether the broker took what was published last.
+    pub fn publisher(&self) -> bool {
+        self.0.publisher.load(Ordering::Relaxed)
+    }
+
     /// Whether the ledger can be written.
     pub fn set_ledger(&self, yes: bool) {
         self.0.ledger.store(yes, Ordering::Relaxed);

@@ -1,7 +1,6 @@
 //! Resets the sign-in methods of Microsoft Entra ID users: pulls requests from RabbitMQ, acts through Microsoft
 //! Graph, and leaves a result event, metrics and an audit record behind.
 
-pub mod adapters;
 pub mod domain;
 pub mod ports;
 pub mod reset;

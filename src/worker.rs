@@ -150,7 +150,7 @@ async fn start(worker: &Worker, session: &Session) -> Result<(), Lost> {
 /// Stops consuming under a long hold or while the broker refuses messages, and resumes with jitter when it is over.
 async fn pace(worker: &Worker, session: &Session, paused: &mut Option<Instant>) -> Result<(), Lost> {
     worker.health.beat();
-    let hold = worker.shared.graph.held_for();
+    let hold = held_for(worker);
     let refused = session.blocked() || !worker.health.publisher();
     if hold > LONG_HOLD || refused {
         if paused.is_none() {
@@ -166,6 +166,11 @@ async fn pace(worker: &Worker, session: &Session, paused: &mut Option<Instant>) 
         start(worker, session).await?;
     }
     Ok(())
+}
+
+fn held_for(worker: &Worker) -> Duration {
+    let until = worker.shared.graph.held_until();
+    until.map_or(Duration::ZERO, |until| until.duration_since(Timestamp::now()).try_into().unwrap_or_default())
 }
 
 /// Two stages under one deadline: take nothing more and let attempts finish; then stop them before their next call.
@@ -266,7 +271,7 @@ impl Here {
             Settlement::GivenBack => return,
             Settlement::Refused(outcome, _) if outcome.reason == Reason::IdReused => {
                 let detail = "the id belongs to another request";
-                if !self.dead_letter(&delivery, outcome.reason, detail).await {
+                if !self.dead_letter(&delivery, outcome.reason, detail, received).await {
                     return;
                 }
             }
@@ -284,14 +289,14 @@ impl Here {
     async fn reject(&self, delivery: Delivery, malformed: &Malformed, received: Timestamp) {
         let event = event::rejection(malformed, &delivery.body, &delivery.envelope, received);
         let told = self.publish(&Outgoing::result(&event)).await;
-        if told && self.dead_letter(&delivery, malformed.reason, &malformed.flaw.to_string()).await {
+        if told && self.dead_letter(&delivery, malformed.reason, &malformed.flaw.to_string(), received).await {
             count_rejection(delivery.envelope.lane, malformed.reason, &self.worker.metrics, received);
             acknowledge(delivery).await;
         }
     }
 
-    async fn dead_letter(&self, delivery: &Delivery, reason: Reason, detail: &str) -> bool {
-        let letter = Outgoing::dead_letter(&delivery.body, &delivery.envelope, reason.code(), detail, Timestamp::now());
+    async fn dead_letter(&self, delivery: &Delivery, reason: Reason, detail: &str, received: Timestamp) -> bool {
+        let letter = Outgoing::dead_letter(&delivery.body, &delivery.envelope, reason.code(), Some(detail), received, 0);
         let kept = self.publish(&letter).await;
         if kept {
             self.worker.metrics.dead_letter(reason);

@@ -112,14 +112,14 @@ async fn post_once(shared: &Shared, metrics: &Metrics, publisher: &Publisher) ->
         let rows = shared.ledger.pending_audit(PAGE).await?;
         let mut posted = Vec::with_capacity(rows.len());
         let mut failed = false;
-        for row in &rows {
-            if let Err(error) = publisher.publish(&Outgoing::audit(&row.body)).await {
+        for (id, record) in &rows {
+            if let Err(error) = publisher.publish(&Outgoing::audit(record)).await {
                 metrics.audit_publish_failed();
                 warn!(error = %error, "an audit record was not published");
                 failed = true;
                 break;
             }
-            posted.push(row.id);
+            posted.push(*id);
         }
         let more = !failed && posted.len() == PAGE as usize;
         if !posted.is_empty() {

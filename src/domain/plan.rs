@@ -415,7 +415,7 @@ mod tests {
         };
         check(sent(), &[], phone, 9, done(MethodResult::Removed));
         check(State::Open, &[], phone, 9, done(MethodResult::AlreadyAbsent));
-        check(sent(), &[other.clone()], phone, 9, done(MethodResult::ReplacedSince));
+        check(sent(), std::slice::from_ref(&other), phone, 9, done(MethodResult::ReplacedSince));
         check(State::Open, &[other], phone, 9, done(MethodResult::ReplacedSince));
         check(State::Open, &[hidden], phone, 9, done(MethodResult::ReplacedSince));
         check(State::Open, &[method(phone)], phone, 9999, State::Open);

@@ -20,10 +20,11 @@ use crate::domain::retry::Cause;
 use family::{counter, counters, gauge, gauges, histogram, histograms, seconds};
 
 /// The calls made to Graph and for its tokens: the label `operation`.
-pub const OPERATIONS: [&str; 10] = [
+pub const OPERATIONS: [&str; 11] = [
     "token",
     "get_user",
     "find_user",
+    "find_groups",
     "batch",
     "list_memberships",
     "list_role_assignments",
