@@ -13,13 +13,7 @@ use crate::ports::Job;
 use crate::reset::{self, Rules, Settlement};
 
 /// Works on a job that was received then, and counts.
-pub async fn drive(
-    ports: &JobPorts,
-    job: &Job,
-    rules: &Rules,
-    metrics: &Metrics,
-    received: Timestamp,
-) -> Settlement {
+pub async fn drive(ports: &JobPorts, job: &Job, rules: &Rules, metrics: &Metrics, received: Timestamp) -> Settlement {
     let lane = job.envelope.lane;
     metrics.job_began(lane);
     let _left = OnDrop(|| metrics.job_left(lane));

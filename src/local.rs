@@ -10,12 +10,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::adapters::{JobPorts, Outlet, Shared};
-use crate::domain::event::{self, Event};
+use crate::adapters::{JobPorts, Outlet, Shared, Write};
+use crate::domain::event;
 use crate::domain::request::{Envelope, Lane, Request};
+use crate::drive::{count_rejection, drive};
 use crate::metrics::Metrics;
 use crate::ports::Job;
-use crate::drive::{count_rejection, drive};
 use crate::reset::{Rules, Settlement};
 
 /// How many lines are worked on at once; Graph's gate sets the pace.
@@ -31,7 +31,7 @@ pub struct Local {
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// Is given every result.
-    pub write: Arc<dyn Fn(&Event) -> std::io::Result<()> + Send + Sync>,
+    pub write: Write,
 }
 
 impl Local {

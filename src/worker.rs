@@ -18,9 +18,9 @@ use crate::adapters::amqp::{self, Delivery, Inbox, Incoming, Lost, Outgoing, Pub
 use crate::adapters::{JobPorts, Outlet, Shared, upkeep};
 use crate::admin::Health;
 use crate::domain::event;
-use crate::drive::{count_rejection, drive};
 use crate::domain::reason::Reason;
 use crate::domain::request::{Lane, Malformed, Request};
+use crate::drive::{count_rejection, drive};
 use crate::metrics::Metrics;
 use crate::ports::Job;
 use crate::reset::{Rules, Settlement};
@@ -296,7 +296,8 @@ impl Here {
     }
 
     async fn dead_letter(&self, delivery: &Delivery, reason: Reason, detail: &str, received: Timestamp) -> bool {
-        let letter = Outgoing::dead_letter(&delivery.body, &delivery.envelope, reason.code(), Some(detail), received, 0);
+        let letter =
+            Outgoing::dead_letter(&delivery.body, &delivery.envelope, reason.code(), Some(detail), Some(received), 0);
         let kept = self.publish(&letter).await;
         if kept {
             self.worker.metrics.dead_letter(reason);

@@ -41,13 +41,16 @@ pub struct Shared {
     pub leases: Mutex<BTreeSet<(i64, i64)>>,
 }
 
+/// Takes a result where there is no broker.
+pub type Write = Arc<dyn Fn(&Event) -> std::io::Result<()> + Send + Sync>;
+
 /// Where results go.
 #[derive(Clone)]
 pub enum Outlet {
     /// To the broker, and whether it refuses them now.
     Broker(Publisher, Arc<dyn Fn(bool) + Send + Sync>),
     /// To the process itself, which has no broker.
-    Local(Arc<dyn Fn(&Event) -> std::io::Result<()> + Send + Sync>),
+    Local(Write),
 }
 
 /// The effects of one job.
@@ -155,7 +158,12 @@ impl Ports for JobPorts {
         self.effect("admit", self.shared.graph.admit(self.job.envelope.lane, &self.stop)).await
     }
 
-    async fn advance(&self, lease: &Lease, crossed: Vec<(usize, Step)>, next: Option<(usize, Step)>) -> Result<(), Fault> {
+    async fn advance(
+        &self,
+        lease: &Lease,
+        crossed: Vec<(usize, Step)>,
+        next: Option<(usize, Step)>,
+    ) -> Result<(), Fault> {
         let now = self.now();
         let advanced = self.effect("advance", self.shared.ledger.advance(lease, crossed, next, now)).await;
         if let Err(Fault::Throttled { after }) = &advanced {

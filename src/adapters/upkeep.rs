@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -111,20 +112,17 @@ async fn post_once(shared: &Shared, metrics: &Metrics, publisher: &Publisher) ->
     loop {
         let rows = shared.ledger.pending_audit(PAGE).await?;
         let mut posted = Vec::with_capacity(rows.len());
-        let mut failed = false;
         for (id, record) in &rows {
             if let Err(error) = publisher.publish(&Outgoing::audit(record)).await {
                 metrics.audit_publish_failed();
                 warn!(error = %error, "an audit record was not published");
-                failed = true;
                 break;
             }
             posted.push(*id);
         }
-        let more = !failed && posted.len() == PAGE as usize;
-        if !posted.is_empty() {
-            shared.ledger.mark_audit_published(posted).await?;
-        }
+        let more = posted.len() == PAGE as usize;
+        // Together, so that they share a commit.
+        try_join_all(posted.into_iter().map(|id| shared.ledger.mark_audit_published(id))).await?;
         if !more {
             break;
         }

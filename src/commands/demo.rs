@@ -121,7 +121,11 @@ fn request_of(data: &Value) -> String {
 }
 
 fn table(tickets: &[Ticket], results: &HashMap<String, Value>, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
-    writeln!(out, "{:<8} {:<35} {:<14} {:<22} {:>7}  verified", "ticket", "what it is about", "outcome", "reason", "removed")?;
+    writeln!(
+        out,
+        "{:<8} {:<35} {:<14} {:<22} {:>7}  verified",
+        "ticket", "what it is about", "outcome", "reason", "removed"
+    )?;
     for ticket in tickets {
         let asked: Value = serde_json::from_str(&ticket.line)?;
         let id = asked["id"].as_str().unwrap_or_default();
@@ -140,7 +144,13 @@ fn table(tickets: &[Ticket], results: &HashMap<String, Value>, out: &mut (dyn Wr
 fn where_to_look(folder: &Path, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
     let folder = folder.display();
     writeln!(out, "\nledger   {folder}/ledger.db\nmetrics  {folder}/metrics.txt")?;
-    writeln!(out, "audit    MFA_RESET_LEDGER__URL=sqlite:{folder}/ledger.db MFA_RESET_AUDIT__SIGNING_KEY_FILE={folder}/signing-key \\")?;
-    writeln!(out, "         cargo run --release -- audit verify      (or: audit export, audit search --ticket INC0001)")?;
+    writeln!(
+        out,
+        "audit    MFA_RESET_LEDGER__URL=sqlite:{folder}/ledger.db MFA_RESET_AUDIT__SIGNING_KEY_FILE={folder}/signing-key \\"
+    )?;
+    writeln!(
+        out,
+        "         cargo run --release -- audit verify      (or: audit export, audit search --ticket INC0001)"
+    )?;
     Ok(())
 }

@@ -22,7 +22,8 @@ pub fn tenant() -> Value {
     let alternate = json!({"type": "phone_alternate_mobile", "value": "+1 5559990000"});
     let key = json!({"type": "fido2", "properties": {"aaGuid": "2fc0579f-8113-47ea-b116-555a8db9202a", "passkeyType": "deviceBound"}});
     let with = |name: &str, rest: Value| {
-        let mut user = json!({"userPrincipalName": format!("{name}@contoso.test"), "mail": format!("{name}@contoso.test")});
+        let mut user =
+            json!({"userPrincipalName": format!("{name}@contoso.test"), "mail": format!("{name}@contoso.test")});
         if let (Value::Object(user), Value::Object(rest)) = (&mut user, rest) {
             user.extend(rest);
         }
