@@ -121,3 +121,32 @@ fn decode<T: DeserializeOwned>(json: &str) -> Result<T, Fault> {
         unavailable()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_disk_fails_the_writes_and_nothing_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.db");
+        let url = format!("sqlite:{}", path.display());
+        let key = SigningKey::load_or_create(&dir.path().join("key")).unwrap();
+        let ledger = Ledger::open(&url, "test", key, Timestamp::UNIX_EPOCH).await.unwrap();
+        let record = serde_json::json!({"metadata": {}, "message": "x".repeat(100_000)});
+        // SQLite answers "database or disk is full" past this many pages.
+        ledger.rows::<(i64,)>(sqlx::query_as("PRAGMA max_page_count = 1")).await.unwrap();
+        assert_eq!(ledger.record_refusal(record.clone()).await, Err(unavailable()));
+        ledger.rows::<(i64,)>(sqlx::query_as("PRAGMA max_page_count = 1000000")).await.unwrap();
+        ledger.record_refusal(record.clone()).await.unwrap();
+        let wrong = ledger.run(sqlx::query("DELETE FROM nowhere"));
+        let (wrong, written) = tokio::join!(wrong, ledger.record_refusal(record.clone()));
+        assert_eq!((wrong, written), (Err(unavailable()), Err(unavailable())), "they share a commit");
+        ledger.record_refusal(record).await.unwrap();
+        assert_eq!(ledger.counts().records(), 3);
+        ledger.close().await;
+        let mut out = Vec::new();
+        export(&url, &mut out, None).await.unwrap();
+        assert_eq!(verify(&out[..], None, &[]).unwrap().records, 3);
+    }
+}
