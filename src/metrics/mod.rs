@@ -1,7 +1,6 @@
 //! What is counted: one struct, whose field comments are the help texts of the metrics.
 //!
-//! Labels come from enums and constants only, never from a request. Every valid combination of labels exists from the
-//! start, at zero, so that a rate over the first event is not lost.
+//! Labels come from enums and constants, never from a request; each valid combination exists from the start, at zero.
 
 mod family;
 
