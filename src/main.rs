@@ -1,2 +1,90 @@
-//! bin
-fn main() {}
+//! The life of the process: read the command line and the settings, begin to log, run, and end with an exit code that
+//! says how it went.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use mfa_reset::cli::{Cli, Command};
+use mfa_reset::commands::{self, EXIT_CONFIG, EXIT_FAILED, EXIT_UNAVAILABLE, Unreachable};
+use mfa_reset::config::{Config, LogFormat, Sources};
+use mfa_reset::telemetry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let config = match configure(&cli) {
+        Ok(config) => config,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    match run(&cli.command, config.as_ref()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(EXIT_FAILED),
+        Err(error) => {
+            complain(&error);
+            let away = error.chain().any(|cause| cause.is::<Unreachable>());
+            ExitCode::from(if away { EXIT_UNAVAILABLE } else { EXIT_FAILED })
+        }
+    }
+}
+
+/// Settings, where the command reads any, and logging.
+fn configure(cli: &Cli) -> anyhow::Result<Option<Config>> {
+    let sources = || Sources::of_process(cli.config.clone(), cli.set.clone());
+    let config = cli.command.needs().map(|needs| Config::load(&sources(), needs)).transpose()?;
+    let (format, filter) = match (&config, &cli.command) {
+        (_, Command::Demo) => (Some(LogFormat::Text), "error"),
+        (Some(config), _) => (config.log_format, config.log_filter.as_str()),
+        (None, _) => (None, "info"),
+    };
+    telemetry::init(format, filter)?;
+    Ok(config)
+}
+
+async fn run(command: &Command, config: Option<&Config>) -> anyhow::Result<bool> {
+    let mut out = std::io::stdout();
+    match (command, config) {
+        (Command::Worker, Some(config)) => commands::worker::run(config, stop_signal()?).await.map(|()| true),
+        (Command::Run(input), Some(config)) => commands::run::run(config, input.path(), stop_signal()?).await,
+        (Command::Submit(args), Some(config)) => commands::submit::run(config, args, &mut out).await,
+        (Command::Audit(audit), Some(config)) => commands::audit::run(config, audit, &mut out).await,
+        (Command::Config(_), Some(config)) => commands::config::show(config, &mut out).map(|()| true),
+        (Command::Demo, _) => commands::demo::run(&mut out, stop_signal()?).await.map(|()| true),
+        (Command::Simulator(args), _) => commands::simulator::run(args, stop_signal()?).await.map(|()| true),
+        (Command::Schema { name }, _) => commands::schema::print(*name, &mut out).map(|()| true),
+        (Command::Worker | Command::Run(_) | Command::Submit(_) | Command::Audit(_) | Command::Config(_), None) => {
+            anyhow::bail!("this command reads settings")
+        }
+    }
+}
+
+/// Is cancelled at SIGTERM or SIGINT; a second one ends the process at once.
+fn stop_signal() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let told = stop.clone();
+    let mut next = async move || {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    #[expect(clippy::disallowed_methods, reason = "it lives as long as the process and holds nothing to drain")]
+    tokio::spawn(async move {
+        next().await;
+        tracing::info!("stopping");
+        told.cancel();
+        next().await;
+        std::process::exit(130);
+    });
+    Ok(stop)
+}
+
+fn complain(error: &anyhow::Error) {
+    let _ = writeln!(std::io::stderr(), "mfa-reset: {error:#}");
+}

@@ -38,8 +38,8 @@ pub enum Settlement {
     Repeated,
     /// Acknowledge: a newer copy is on its way.
     Superseded,
-    /// Dead-letter, then acknowledge: the request is no good; its sender was told.
-    Refused(Outcome),
+    /// Acknowledge: the request was turned away at the door, and its sender was told.
+    Refused(Outcome, Option<Decision>),
     /// Acknowledge: a copy comes back later.
     Deferred(Cause),
     /// Work on it again: the wait is over.
@@ -74,10 +74,38 @@ const LOOKS: [u64; 7] = [0, 1, 2, 4, 8, 15, 30];
 /// How many calls of one attempt may be throttled, or end unknown, before the job gives its slot back.
 const PATIENCE: u32 = 5;
 
-/// Works on a job until its delivery can be settled. `jitter` draws a number in 0..1.
+/// Works on a job until its delivery can be settled: waits in place where the wait is short, or where the ledger is
+/// away so that nothing could be written down. `waits` is told of every wait; `jitter` draws a number in 0..1.
+pub async fn settle<P: Ports>(
+    ports: &P,
+    job: &Job,
+    rules: &Rules,
+    jitter: fn() -> f64,
+    waits: impl Fn(Cause) + Send,
+) -> Settlement {
+    let mut patience = Duration::from_secs(1);
+    loop {
+        match run(ports, job, rules, jitter).await {
+            Ok(Settlement::Again(cause)) => waits(cause),
+            Ok(settlement) => return settlement,
+            Err(Fault::Stopped) => return Settlement::GivenBack,
+            Err(fault) => {
+                warn!(request.id = %job.request.key, fault = %fault, retry_after_seconds = patience.as_secs(), "job waits");
+                if ports.pause(patience).await.is_err() {
+                    return Settlement::GivenBack;
+                }
+                waits(Cause::Unavailable);
+                patience = (patience * 2).min(Duration::from_secs(60));
+            }
+        }
+    }
+}
+
+/// One attempt and what follows from it. `jitter` draws a number in 0..1.
 pub async fn run<P: Ports>(ports: &P, job: &Job, rules: &Rules, jitter: fn() -> f64) -> Result<Settlement, Fault> {
-    if guard::may_ask(job.envelope.producer.as_deref(), &rules.policy) != Decision::Allow {
-        return refuse(ports, job, rules, OutcomeKind::Denied, Reason::ProducerNotAllowed).await;
+    if let Decision::Deny(rule) = guard::may_ask(job.envelope.producer.as_deref(), &rules.policy) {
+        let outcome = Outcome::untouched(OutcomeKind::Denied, rule.reason(), None);
+        return refuse(ports, job, rules, outcome, Some(Decision::Deny(rule))).await;
     }
     let mut progress = Progress::default();
     match attempt(ports, job, rules, &mut progress).await {
@@ -88,7 +116,10 @@ pub async fn run<P: Ports>(ports: &P, job: &Job, rules: &Rules, jitter: fn() -> 
             Ok(Settlement::Repeated)
         }
         Ok(End::Superseded) => Ok(Settlement::Superseded),
-        Ok(End::Reused) => refuse(ports, job, rules, OutcomeKind::Rejected, Reason::IdReused).await,
+        Ok(End::Reused) => {
+            let outcome = Outcome::untouched(OutcomeKind::Rejected, Reason::IdReused, None);
+            refuse(ports, job, rules, outcome, None).await
+        }
         Err(fault) => stopped(ports, job, rules, progress, fault, jitter()).await,
     }
 }
@@ -352,19 +383,18 @@ async fn refuse<P: Ports>(
     ports: &P,
     job: &Job,
     rules: &Rules,
-    kind: OutcomeKind,
-    reason: Reason,
+    outcome: Outcome,
+    decision: Option<Decision>,
 ) -> Result<Settlement, Fault> {
-    let outcome = Outcome::untouched(kind, reason, None);
     let now = ports.now();
     let facts = event::Facts { user: None, attempts: 0, started_at: now, finished_at: now };
-    let event = event::result(reason.code(), &job.request, &job.envelope, &outcome, &facts);
-    let nothing = Progress::default();
-    let audit = audit::conclusion(&subject(job, rules, &nothing, &[]), &outcome, now);
+    let event = event::result(outcome.reason.code(), &job.request, &job.envelope, &outcome, &facts);
+    let at_the_door = Progress { decision, ..Progress::default() };
+    let audit = audit::conclusion(&subject(job, rules, &at_the_door, &[]), &outcome, now);
     ports.record_refusal(audit).await?;
     ports.publish(&event).await?;
-    warn!(request.id = %job.request.key, reason = reason.code(), "request turned away");
-    Ok(Settlement::Refused(outcome))
+    warn!(request.id = %job.request.key, reason = outcome.reason.code(), "request turned away");
+    Ok(Settlement::Refused(outcome, decision))
 }
 
 fn subject<'a>(job: &'a Job, rules: &'a Rules, progress: &'a Progress, calls: &'a [uuid::Uuid]) -> Subject<'a> {

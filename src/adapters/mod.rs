@@ -1,3 +1,276 @@
-//! HOW: the adapters to what lies outside.
+//! HOW: the real [`Ports`], over Graph, ledger and broker. Each effect of a job is timed, counted and traced here, so
+//! that no adapter knows of metrics, and no adapter knows of another.
 
+pub mod amqp;
 pub mod graph;
+pub mod ledger;
+pub mod upkeep;
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tracing::{trace, warn};
+use uuid::Uuid;
+
+use crate::domain::event::Event;
+use crate::domain::guard::{Facts, User};
+use crate::domain::method::Method;
+use crate::domain::outcome::Fault;
+use crate::domain::plan::{Plan, Step};
+use crate::domain::request::Target;
+use crate::ports::{Conclusion, Deferral, Hold, Job, Lease, Ports, Recall, Removal};
+use amqp::{Outgoing, PublishError, Publisher};
+use graph::{Graph, Trail};
+use ledger::Ledger;
+
+/// What all jobs of a process share.
+pub struct Shared {
+    /// The ledger.
+    pub ledger: Ledger,
+    /// Microsoft Graph.
+    pub graph: Graph,
+    /// `policy.max_resets_per_hour`.
+    pub max_resets_per_hour: u32,
+    /// Leases of attempts that are alive, to be renewed: job and fencing number.
+    pub leases: Mutex<BTreeSet<(i64, i64)>>,
+}
+
+/// Takes a result where there is no broker.
+pub type Write = Arc<dyn Fn(&Event) -> std::io::Result<()> + Send + Sync>;
+
+/// Where results go.
+#[derive(Clone)]
+pub enum Outlet {
+    /// To the broker, and whether it refuses them now.
+    Broker(Publisher, Arc<dyn Fn(bool) + Send + Sync>),
+    /// To the process itself, which has no broker.
+    Local(Write),
+}
+
+/// The effects of one job.
+pub struct JobPorts {
+    shared: Arc<Shared>,
+    outlet: Outlet,
+    job: Job,
+    body: Vec<u8>,
+    stop: CancellationToken,
+    trail: Trail,
+    lease: Mutex<Option<(i64, i64)>>,
+}
+
+impl Shared {
+    /// The leases that are alive.
+    pub fn live_leases(&self) -> Vec<(i64, i64)> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+}
+
+impl JobPorts {
+    /// The effects of a job that came as `body`; `stop` ends every wait.
+    pub fn new(shared: Arc<Shared>, outlet: Outlet, job: Job, body: Vec<u8>, stop: CancellationToken) -> Self {
+        Self { shared, outlet, job, body, stop, trail: Trail::default(), lease: Mutex::new(None) }
+    }
+
+    /// Notes which lease this job holds, if any, for the renewal.
+    fn holds(&self, lease: Option<&Lease>) {
+        let mut live = self.shared.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mine = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = mine.take() {
+            live.remove(&old);
+        }
+        if let Some(lease) = lease {
+            live.insert((lease.job, lease.fence));
+            *mine = Some((lease.job, lease.fence));
+        }
+    }
+
+    /// Traces an effect and how long it took, and shares with the ledger that Graph asked to wait.
+    async fn effect<T>(&self, name: &'static str, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        let started = tokio::time::Instant::now();
+        let result = work.await;
+        let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let fault = result.as_ref().err().map(ToString::to_string);
+        trace!(effect = name, duration_ms = millis, fault, request.id = %self.job.request.key, "effect");
+        result
+    }
+
+    fn stopped(&self) -> Result<(), Fault> {
+        if self.stop.is_cancelled() { Err(Fault::Stopped) } else { Ok(()) }
+    }
+}
+
+impl Drop for JobPorts {
+    fn drop(&mut self) {
+        self.holds(None);
+    }
+}
+
+impl Ports for JobPorts {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn call_id(&self) -> Uuid {
+        Uuid::new_v4()
+    }
+
+    fn calls(&self) -> Vec<Uuid> {
+        self.trail.take()
+    }
+
+    async fn recall(&self, job: &Job) -> Result<Recall, Fault> {
+        self.stopped()?;
+        let recall = self.shared.ledger.recall(&job.request, &job.envelope, self.now());
+        let recall = self.effect("recall", recall).await?;
+        if let Recall::Leased(lease, _) | Recall::LedgerLost(lease) = &recall {
+            self.holds(Some(lease));
+        }
+        Ok(recall)
+    }
+
+    async fn resolve(&self, target: &Target) -> Result<User, Fault> {
+        let resolve = self.shared.graph.resolve(self.job.envelope.lane, target, &self.trail);
+        self.effect("resolve", resolve).await
+    }
+
+    async fn take_user(&self, lease: &Lease, user: &User) -> Result<Hold, Fault> {
+        self.effect("take_user", self.shared.ledger.take_user(lease, &user.object_id, self.now())).await
+    }
+
+    async fn survey(&self, user: &User) -> Result<Facts, Fault> {
+        let survey = self.shared.graph.survey(self.job.envelope.lane, &user.object_id, &self.trail);
+        self.effect("survey", survey).await
+    }
+
+    async fn write_plan(&self, lease: &Lease, plan: &Plan, intent: Value) -> Result<(), Fault> {
+        let most = self.shared.max_resets_per_hour;
+        self.effect("write_plan", self.shared.ledger.write_plan(lease, plan, intent, most, self.now())).await
+    }
+
+    async fn admit(&self) -> Result<(), Fault> {
+        self.stopped()?;
+        self.effect("admit", self.shared.graph.admit(self.job.envelope.lane, &self.stop)).await
+    }
+
+    async fn advance(
+        &self,
+        lease: &Lease,
+        crossed: Vec<(usize, Step)>,
+        next: Option<(usize, Step)>,
+    ) -> Result<(), Fault> {
+        let now = self.now();
+        let advanced = self.effect("advance", self.shared.ledger.advance(lease, crossed, next, now)).await;
+        if let Err(Fault::Throttled { after }) = &advanced {
+            // Another replica met it: this one keeps to it too.
+            self.shared.graph.hold_until(now.saturating_add(*after).unwrap_or(Timestamp::MAX));
+        }
+        advanced
+    }
+
+    async fn list_methods(&self, user: &str) -> Result<Vec<Method>, Fault> {
+        let list = self.shared.graph.list_methods(self.job.envelope.lane, user, &self.trail);
+        self.effect("list_methods", list).await
+    }
+
+    async fn remove(&self, user: &str, method: &Method, call: Uuid) -> Result<Removal, Fault> {
+        self.effect("remove", self.shared.graph.remove(user, method, call)).await
+    }
+
+    async fn revoke_sessions(&self, user: &str, call: Uuid) -> Result<(), Fault> {
+        self.effect("revoke_sessions", self.shared.graph.revoke_sessions(user, call)).await
+    }
+
+    async fn pause(&self, time: Duration) -> Result<(), Fault> {
+        pause(time, &self.stop).await
+    }
+
+    async fn record_outcome(&self, lease: &Lease, conclusion: &Conclusion) -> Result<(), Fault> {
+        let recorded = self.shared.ledger.record_outcome(lease, conclusion, self.now());
+        self.effect("record_outcome", recorded).await?;
+        self.holds(None);
+        Ok(())
+    }
+
+    async fn publish(&self, event: &Event) -> Result<(), Fault> {
+        match &self.outlet {
+            Outlet::Local(write) => write(event).map_err(|error| {
+                warn!(error = %error, "the result cannot be written");
+                Fault::Stopped
+            }),
+            Outlet::Broker(publisher, refused) => {
+                let event = Outgoing::result(event);
+                self.effect("publish", publish(publisher, &event, &self.stop, refused.as_ref())).await
+            }
+        }
+    }
+
+    async fn mark_published(&self, event: &Event) -> Result<(), Fault> {
+        self.effect("mark_published", self.shared.ledger.mark_published(event.id)).await
+    }
+
+    async fn publish_copy(&self, job: &Job, lease: &Lease, deferral: u32, step: Duration) -> Result<(), Fault> {
+        match &self.outlet {
+            Outlet::Local(_) => self.pause(step).await,
+            Outlet::Broker(publisher, refused) => {
+                let copy = Outgoing::retry(&self.body, &job.envelope, step, lease.first_seen, deferral);
+                self.effect("publish_copy", publish(publisher, &copy, &self.stop, refused.as_ref())).await
+            }
+        }
+    }
+
+    async fn record_deferral(&self, lease: &Lease, deferral: &Deferral) -> Result<(), Fault> {
+        self.effect("record_deferral", self.shared.ledger.record_deferral(lease, deferral)).await?;
+        self.holds(None);
+        Ok(())
+    }
+
+    async fn record_refusal(&self, audit: Value) -> Result<(), Fault> {
+        self.effect("record_refusal", self.shared.ledger.record_refusal(audit)).await
+    }
+}
+
+/// Publishes until the broker has it: a refusal waits up to a minute and tries again, a lost session ends it, since
+/// the delivery then belongs to somebody else. `refused` is told how the broker took it.
+pub async fn publish(
+    publisher: &Publisher,
+    outgoing: &Outgoing,
+    stop: &CancellationToken,
+    refused: &(dyn Fn(bool) + Send + Sync),
+) -> Result<(), Fault> {
+    let waits = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_secs(1))
+        .with_max_delay(Duration::from_secs(60))
+        .with_jitter()
+        .without_max_times();
+    for wait in waits.build() {
+        match publisher.publish(outgoing).await {
+            Ok(()) => {
+                refused(false);
+                return Ok(());
+            }
+            Err(error @ (PublishError::Refused | PublishError::Unroutable)) => {
+                warn!(error = %error, retry_after_seconds = wait.as_secs(), "the broker refuses a message");
+                refused(true);
+                pause(wait, stop).await?;
+            }
+            Err(error @ (PublishError::Lost | PublishError::Invalid(_))) => {
+                warn!(error = %error, "a message was not published");
+                return Err(Fault::Stopped);
+            }
+        }
+    }
+    Err(Fault::Stopped)
+}
+
+async fn pause(time: Duration, stop: &CancellationToken) -> Result<(), Fault> {
+    tokio::select! {
+        () = tokio::time::sleep(time) => Ok(()),
+        () = stop.cancelled() => Err(Fault::Stopped),
+    }
+}

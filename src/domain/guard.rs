@@ -77,12 +77,15 @@ impl std::fmt::Debug for User {
 pub enum Membership {
     /// A directory role, with its template id if Graph told it.
     Role(Option<String>),
-    /// A group, and whether roles can be assigned to it, if Graph told it.
+    /// A group, and what Graph told of it. For an ordinary group `isAssignableToRole` is null, and so is everything
+    /// for a group that the app may not read: `securityEnabled` is never null where the app may read.
     Group {
         /// Its object id.
         id: String,
-        /// Graph answers null for what the app may not read.
+        /// Whether roles can be assigned to it.
         assignable_to_role: Option<bool>,
+        /// Whether Graph told `securityEnabled`.
+        readable: bool,
     },
     /// An administrative unit: gives its members nothing.
     AdministrativeUnit,
@@ -106,6 +109,9 @@ pub enum Lookup<T> {
 pub struct Facts {
     /// Memberships: roles and groups.
     pub memberships: Lookup<Membership>,
+    /// Ids of every group in the tenant that roles can be assigned to: the property of the group itself cannot tell no
+    /// from unknown.
+    pub role_assignable_groups: Lookup<String>,
     /// Role definition ids of active assignments, `None` where Graph would not name one.
     pub assignments: Lookup<Option<String>>,
     /// Role definition ids of eligible assignments, likewise.
@@ -213,7 +219,7 @@ pub fn may_ask(producer: Option<&str>, policy: &Policy) -> Decision {
 pub fn decide(request: &Request, user: &User, facts: &Facts, policy: &Policy, now: Timestamp) -> Decision {
     let objection = own_request(request, user)
         .or_else(|| protected_user(user, policy))
-        .or_else(|| memberships(&facts.memberships, policy))
+        .or_else(|| memberships(facts, policy))
         .or_else(|| roles(&facts.assignments, policy, false))
         .or_else(|| roles(&facts.eligibilities, policy, true))
         .or_else(|| recently_reset(facts, policy, now));
@@ -232,15 +238,22 @@ fn protected_user(user: &User, policy: &Policy) -> Option<Rule> {
     names.any(|name| policy.protected_users.contains(name)).then_some(Rule::ProtectedUser)
 }
 
-fn memberships(lookup: &Lookup<Membership>, policy: &Policy) -> Option<Rule> {
-    let Lookup::Complete(memberships) = lookup else { return Some(Rule::LookupFailed) };
+fn memberships(facts: &Facts, policy: &Policy) -> Option<Rule> {
+    let (Lookup::Complete(memberships), Lookup::Complete(assignable)) =
+        (&facts.memberships, &facts.role_assignable_groups)
+    else {
+        return Some(Rule::LookupFailed);
+    };
     memberships.iter().find_map(|membership| match membership {
         Membership::Role(Some(template)) => (!policy.harmless_roles.contains(template)).then_some(Rule::Role),
-        Membership::Role(None) | Membership::Unreadable => Some(Rule::Unreadable),
         Membership::Group { id, .. } if policy.protected_groups.contains(id) => Some(Rule::ProtectedGroup),
+        Membership::Group { id, .. } if assignable.contains(id) => Some(Rule::RoleAssignableGroup),
         Membership::Group { assignable_to_role: Some(true), .. } => Some(Rule::RoleAssignableGroup),
-        Membership::Group { assignable_to_role: None, .. } => Some(Rule::Unreadable),
-        Membership::Group { assignable_to_role: Some(false), .. } | Membership::AdministrativeUnit => None,
+        Membership::Role(None) | Membership::Unreadable | Membership::Group { readable: false, .. } => {
+            Some(Rule::Unreadable)
+        }
+        Membership::Group { assignable_to_role: Some(false) | None, readable: true, .. }
+        | Membership::AdministrativeUnit => None,
     })
 }
 
@@ -262,4 +275,144 @@ fn recently_reset(facts: &Facts, policy: &Policy, now: Timestamp) -> Option<Rule
     let since = now.duration_since(last);
     let within = since.unsigned_abs() < policy.cool_down || since.is_negative();
     (!policy.cool_down.is_zero() && within).then_some(Rule::CoolDown)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::domain::request::{Envelope, Lane};
+
+    fn request(requested_by: &str) -> Request {
+        let body = json!({
+            "id": "1", "ticket": {"system": "jira", "number": "A-1"}, "target": {"upn": "ada@contoso.test"},
+            "profile": "all", "requested_by": requested_by,
+        });
+        let envelope = Envelope {
+            lane: Lane::Tickets,
+            message_id: None,
+            correlation_id: None,
+            content_type: None,
+            producer: None,
+            first_seen: None,
+            deferral: 0,
+            traceparent: None,
+        };
+        Request::parse(body.to_string().as_bytes(), &envelope).unwrap()
+    }
+
+    fn user() -> User {
+        let addresses = vec!["ada.l@contoso.test".to_owned(), "countess@contoso.test".to_owned()];
+        User { object_id: "0a".into(), upn: Some("ada@contoso.test".into()), addresses }
+    }
+
+    fn policy() -> Policy {
+        Policy {
+            producers: Some(["itsm".to_owned()].into()),
+            protected_users: ["glass@contoso.test".to_owned(), "countess@contoso.test".to_owned()].into(),
+            protected_groups: ["vip".to_owned()].into(),
+            harmless_roles: HARMLESS_ROLES.map(str::to_owned).into(),
+            cool_down: Duration::from_secs(3600),
+            max_resets_per_hour: 1,
+        }
+    }
+
+    fn facts() -> Facts {
+        Facts {
+            memberships: Lookup::Complete(Vec::new()),
+            role_assignable_groups: Lookup::Complete(vec!["assignable".to_owned()]),
+            assignments: Lookup::Complete(Vec::new()),
+            eligibilities: Lookup::Complete(Vec::new()),
+            methods: Vec::new(),
+            read_at: Timestamp::UNIX_EPOCH,
+            last_reset: None,
+        }
+    }
+
+    fn check(change: impl FnOnce(&mut Facts), expected: Option<Rule>) {
+        let mut facts = facts();
+        change(&mut facts);
+        let user = User { addresses: vec!["ada.l@contoso.test".into()], ..user() };
+        let decision = decide(&request("sam@contoso.test"), &user, &facts, &policy(), Timestamp::UNIX_EPOCH);
+        assert_eq!(decision, expected.map_or(Decision::Allow, Decision::Deny));
+    }
+
+    fn group(id: &str, assignable_to_role: Option<bool>, readable: bool) -> Membership {
+        Membership::Group { id: id.into(), assignable_to_role, readable }
+    }
+
+    #[test]
+    fn memberships_protect_and_what_graph_will_not_name_protects_too() {
+        let admin = || Some("62e90394-69f5-4237-9190-012177145e10".to_owned());
+        let harmless = || Some(HARMLESS_ROLES[0].to_owned());
+        for (membership, expected) in [
+            (Membership::Role(admin()), Some(Rule::Role)),
+            (Membership::Role(harmless()), None),
+            (Membership::Role(None), Some(Rule::Unreadable)),
+            (group("team", Some(false), true), None),
+            (group("team", None, true), None),
+            (group("team", Some(true), true), Some(Rule::RoleAssignableGroup)),
+            (group("team", Some(false), false), Some(Rule::Unreadable)),
+            (group("team", None, false), Some(Rule::Unreadable)),
+            (group("assignable", None, true), Some(Rule::RoleAssignableGroup)),
+            (group("vip", None, false), Some(Rule::ProtectedGroup)),
+            (Membership::AdministrativeUnit, None),
+            (Membership::Unreadable, Some(Rule::Unreadable)),
+        ] {
+            check(|facts| facts.memberships = Lookup::Complete(vec![group("a", None, true), membership]), expected);
+        }
+    }
+
+    #[test]
+    fn every_look_up_that_fails_denies_and_only_eligibility_may_lack_a_licence() {
+        check(|facts| facts.memberships = Lookup::Failed, Some(Rule::LookupFailed));
+        check(|facts| facts.memberships = Lookup::NotLicensed, Some(Rule::LookupFailed));
+        check(|facts| facts.role_assignable_groups = Lookup::Failed, Some(Rule::LookupFailed));
+        check(|facts| facts.role_assignable_groups = Lookup::NotLicensed, Some(Rule::LookupFailed));
+        check(|facts| facts.assignments = Lookup::Failed, Some(Rule::LookupFailed));
+        check(|facts| facts.assignments = Lookup::NotLicensed, Some(Rule::LookupFailed));
+        check(|facts| facts.eligibilities = Lookup::Failed, Some(Rule::LookupFailed));
+        check(|facts| facts.eligibilities = Lookup::NotLicensed, None);
+    }
+
+    #[test]
+    fn a_role_held_or_to_be_had_protects() {
+        let some = |id: &str| Lookup::Complete(vec![Some(id.to_owned())]);
+        check(|facts| facts.assignments = some("custom role"), Some(Rule::Role));
+        check(|facts| facts.eligibilities = some("custom role"), Some(Rule::Role));
+        check(|facts| facts.eligibilities = some(HARMLESS_ROLES[1]), None);
+        check(|facts| facts.assignments = Lookup::Complete(vec![None]), Some(Rule::Unreadable));
+    }
+
+    #[test]
+    fn a_second_reset_within_the_cool_down_is_denied_even_if_clocks_disagree() {
+        let ago = |seconds| Some(Timestamp::UNIX_EPOCH - SignedDuration::from_secs(seconds));
+        check(|facts| facts.last_reset = ago(3599), Some(Rule::CoolDown));
+        check(|facts| facts.last_reset = ago(-5000), Some(Rule::CoolDown));
+        check(|facts| facts.last_reset = ago(3600), None);
+    }
+
+    #[test]
+    fn nobody_resets_themselves_by_any_of_their_names_and_protected_users_stay() {
+        for name in ["0A", "Ada@Contoso.test", "ada.l@contoso.test ", "COUNTESS@contoso.test"] {
+            let decision = decide(&request(name), &user(), &facts(), &policy(), Timestamp::UNIX_EPOCH);
+            assert_eq!(decision, Decision::Deny(Rule::Requester), "{name}");
+        }
+        let decision = decide(&request("sam"), &user(), &facts(), &policy(), Timestamp::UNIX_EPOCH);
+        assert_eq!(decision, Decision::Deny(Rule::ProtectedUser));
+    }
+
+    #[test]
+    fn a_producer_must_be_known_and_named() {
+        assert_eq!(may_ask(Some("itsm"), &policy()), Decision::Allow);
+        assert_eq!(may_ask(Some("other"), &policy()), Decision::Deny(Rule::Producer));
+        assert_eq!(may_ask(None, &policy()), Decision::Deny(Rule::Producer));
+        assert_eq!(may_ask(None, &Policy { producers: None, ..policy() }), Decision::Allow);
+    }
+
+    #[test]
+    fn a_user_never_prints_their_names() {
+        assert_eq!(format!("{:?}", user()), "User(0a)");
+    }
 }

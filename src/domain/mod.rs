@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod event;
+pub mod fields;
 pub mod guard;
 pub mod json;
 pub mod method;

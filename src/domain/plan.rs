@@ -284,3 +284,143 @@ impl Plan {
 fn lag() -> jiff::SignedDuration {
     jiff::SignedDuration::from_secs(GRAPH_LAG.as_secs().cast_signed())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::profile::AUTHENTICATOR_AAGUIDS;
+
+    fn method(method_type: MethodType) -> Method {
+        let digest = method_type.entry().shared_id.then(|| "value".to_owned());
+        Method { id: method_type.name().into(), method_type, digest, aaguid: None, synced: false }
+    }
+
+    /// One method of every type, and a passkey in Microsoft Authenticator.
+    fn everything() -> Vec<Method> {
+        let types = crate::domain::method::TABLE.iter().map(|entry| method(entry.method_type));
+        let passkey =
+            Method { id: "passkey".into(), aaguid: Some(AUTHENTICATOR_AAGUIDS[0].into()), ..method(MethodType::Fido2) };
+        types.chain([passkey]).collect()
+    }
+
+    fn make(profile: Profile, keep: &[MethodType], listed: &[Method]) -> Plan {
+        Plan::make("user", profile, &keep.iter().copied().collect(), listed, Timestamp::UNIX_EPOCH)
+    }
+
+    fn steps(plan: &Plan) -> Vec<&str> {
+        let name = |step: &Step| match &step.action {
+            Action::RevokeSessions => "sessions",
+            Action::Remove(method) => everything()
+                .iter()
+                .find(|known| known.id == method.id)
+                .map_or("", |_| if method.id == "passkey" { "passkey" } else { method.method_type.name() }),
+        };
+        plan.steps.iter().map(name).collect()
+    }
+
+    #[test]
+    fn each_profile_removes_what_it_names_in_an_order_that_graph_accepts() {
+        let all = [
+            "external",
+            "phone_office",
+            "phone_alternate_mobile",
+            "fido2",
+            "passkey",
+            "windows_hello",
+            "platform_credential",
+            "software_oath",
+            "microsoft_authenticator",
+            "email",
+            "phone_mobile",
+            "temporary_access_pass",
+        ];
+        let re_register =
+            ["phone_office", "phone_alternate_mobile", "software_oath", "microsoft_authenticator", "phone_mobile"];
+        let lost = ["phone_alternate_mobile", "passkey", "software_oath", "microsoft_authenticator", "phone_mobile"];
+        let check = |profile, before: &[&str], removals: &[&str]| {
+            let plan = make(profile, &[], &everything());
+            assert_eq!(steps(&plan), [before, removals, &["sessions"]].concat(), "{profile:?}");
+        };
+        check(Profile::Authenticator, &[], &["microsoft_authenticator"]);
+        check(Profile::ReRegister, &[], &re_register);
+        check(Profile::LostPhone, &["sessions"], &lost);
+        check(Profile::All, &[], &all);
+        check(Profile::Compromised, &["sessions"], &all);
+    }
+
+    #[test]
+    fn what_is_left_alone_is_named_and_only_a_full_profile_is_incomplete_for_it() {
+        let plan = make(Profile::All, &[MethodType::Fido2], &everything());
+        let left: Vec<_> = plan.left_alone.iter().map(|report| (report.id.as_str(), report.result.unwrap())).collect();
+        let unsupported = MethodResult::Unsupported;
+        let expected = [
+            ("fido2", MethodResult::Kept),
+            ("hardware_oath", unsupported),
+            ("qr_code_pin", unsupported),
+            ("unknown", unsupported),
+            ("passkey", MethodResult::Kept),
+        ];
+        assert_eq!(left, expected);
+        assert!(plan.incomplete);
+        assert!(!make(Profile::LostPhone, &[], &everything()).incomplete);
+        let kept = [MethodType::HardwareOath, MethodType::QrCodePin, MethodType::Unknown];
+        assert!(!make(Profile::All, &kept, &everything()).incomplete, "what is to be kept is not missing");
+    }
+
+    #[test]
+    fn one_revocation_is_enough_where_nothing_is_removed() {
+        for profile in Profile::ALL {
+            assert_eq!(steps(&make(profile, &[], &[method(MethodType::Password)])), ["sessions"]);
+        }
+    }
+
+    #[test]
+    fn a_refused_removal_comes_again_after_the_others_until_a_pass_gets_nowhere() {
+        let listed = [method(MethodType::MicrosoftAuthenticator), method(MethodType::PhoneMobile)];
+        let mut plan = make(Profile::ReRegister, &[], &listed);
+        assert_eq!(plan.next_step(), Some(0));
+        plan.put_off(0, Refusal::Default);
+        assert_eq!(plan.next_step(), Some(1));
+        plan.put_off(1, Refusal::Other);
+        // The pass got nowhere: both are settled, each with its own reason, and the revocation still comes.
+        assert_eq!(plan.next_step(), Some(2));
+        let result = |plan: &Plan, index: usize| plan.steps[index].state.clone();
+        let blocked = State::Done { result: MethodResult::BlockedDefault, reason: None };
+        assert_eq!(result(&plan, 0), blocked);
+        let refused = State::Done { result: MethodResult::Failed, reason: Some(Reason::GraphRefused) };
+        assert_eq!(result(&plan, 1), refused);
+
+        let mut plan = make(Profile::ReRegister, &[], &listed);
+        plan.put_off(0, Refusal::Default);
+        plan.settle(1, MethodResult::Removed, None);
+        assert_eq!(plan.next_step(), Some(0), "the other one went, so the default is tried again");
+    }
+
+    fn reconciled(state: State, listed: &[Method], method_type: MethodType, seconds: i64) -> State {
+        let mut plan = make(Profile::All, &[], &[method(method_type)]);
+        plan.steps[0].state = state;
+        plan.reconcile(listed, Timestamp::from_second(seconds).unwrap());
+        plan.steps[0].state.clone()
+    }
+
+    #[test]
+    fn a_fresh_list_settles_what_it_can_and_never_guesses() {
+        let (phone, key) = (MethodType::PhoneMobile, MethodType::Fido2);
+        let sent = || State::Sent { at: Timestamp::UNIX_EPOCH };
+        let done = |result| State::Done { result, reason: None };
+        let other = Method { digest: Some("another".into()), ..method(phone) };
+        let hidden = Method { digest: None, ..method(phone) };
+        let check = |state, listed: &[Method], kind, seconds, expected| {
+            assert_eq!(reconciled(state, listed, kind, seconds), expected, "{listed:?} {seconds}");
+        };
+        check(sent(), &[], phone, 9, done(MethodResult::Removed));
+        check(State::Open, &[], phone, 9, done(MethodResult::AlreadyAbsent));
+        check(sent(), std::slice::from_ref(&other), phone, 9, done(MethodResult::ReplacedSince));
+        check(State::Open, &[other], phone, 9, done(MethodResult::ReplacedSince));
+        check(State::Open, &[hidden], phone, 9, done(MethodResult::ReplacedSince));
+        check(State::Open, &[method(phone)], phone, 9999, State::Open);
+        check(sent(), &[method(phone)], phone, 59, State::Open);
+        check(sent(), &[method(phone)], phone, 61, done(MethodResult::Ambiguous));
+        check(sent(), &[method(key)], key, 9999, State::Open);
+    }
+}

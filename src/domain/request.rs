@@ -4,12 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::json::{self, Fields, Flaw};
+use super::fields;
+use super::json::{self, Flaw};
 use super::method::MethodType;
 use super::profile::Profile;
 use super::reason::Reason;
@@ -190,10 +190,10 @@ impl Request {
         };
         let value = parsed.map_err(|flaw| malformed(flaw, Reason::Malformed, &Value::Null, envelope))?;
         let known = |flaw, reason| malformed(flaw, reason, &value, envelope);
-        if let Some(flaw) = not_built(&value) {
+        if let Some(flaw) = fields::not_built(&value) {
             return Err(known(flaw, Reason::UnsupportedKind));
         }
-        read(&value, envelope).map_err(|flaw| known(flaw, Reason::Malformed))
+        fields::read(&value, envelope).map_err(|flaw| known(flaw, Reason::Malformed))
     }
 
     /// Until when the request counts, if a worker first saw it at `first_seen`. A `requested_at` in the future does
@@ -202,14 +202,6 @@ impl Request {
         let since = self.requested_at.map_or(first_seen, |at| at.min(first_seen));
         self.expires_at.unwrap_or_else(|| since.saturating_add(DEFAULT_LIFE).unwrap_or(Timestamp::MAX))
     }
-}
-
-fn not_built(value: &Value) -> Option<Flaw> {
-    let kind = value.get("kind").and_then(Value::as_str);
-    if matches!(kind, Some("batch" | "cancel" | "approve")) {
-        return Some(Flaw::new("/kind", "this kind is not built yet"));
-    }
-    value.get("steps").filter(|steps| !steps.is_null()).map(|_| Flaw::new("/steps", "steps are not built yet"))
 }
 
 fn malformed(flaw: Flaw, reason: Reason, value: &Value, envelope: &Envelope) -> Box<Malformed> {
@@ -221,129 +213,130 @@ fn malformed(flaw: Flaw, reason: Reason, value: &Value, envelope: &Envelope) -> 
     Box::new(Malformed { flaw, reason, id, system: short("/ticket/system"), number: short("/ticket/number") })
 }
 
-fn read(value: &Value, envelope: &Envelope) -> Result<Request, Flaw> {
-    let mut fields = Fields::open(value, String::new())?;
-    if fields.text("kind", 32)?.is_some_and(|kind| kind != "reset") {
-        return Err(Flaw::new("/kind", "reset is expected"));
-    }
-    let id = fields.text("id", 255)?.or_else(|| envelope.message_id.clone());
-    let id = id.ok_or_else(|| Flaw::new("/id", "an id is required, here or as message_id"))?;
-    let ticket = ticket(fields.object("ticket")?)?;
-    let target = target(fields.object("target")?)?;
-    let profile = fields.required_text("profile", 64)?;
-    let profile = Profile::from_name(&profile).ok_or_else(|| Flaw::new("/profile", "unknown profile"))?;
-    fields.has("steps");
-    let keep = fields.list("keep", 15)?.into_iter().map(kept_type).collect::<Result<BTreeSet<_>, _>>()?;
-    let dry_run = fields.flag("dry_run")?;
-    let requested_by = fields.required_text("requested_by", 320)?;
-    let (requested_at, expires_at) = (fields.time("requested_at")?, fields.time("expires_at")?);
-    if requested_at.zip(expires_at).is_some_and(|(from, until)| until <= from) {
-        return Err(Flaw::new("/expires_at", "a time after requested_at is expected"));
-    }
-    let verification = fields.list("verification", 10)?.into_iter().map(verified).collect::<Result<_, _>>()?;
-    let approvals = fields.list("approvals", 10)?.into_iter().map(approved).collect::<Result<_, _>>()?;
-    let reason = fields.text("reason", 4000)?;
-    fields.close()?;
-    let key = Key { system: ticket.system.clone(), id };
-    let fingerprint = fingerprint(&json!([target, profile, keep, dry_run, requested_by, ticket]));
-    Ok(Request {
-        key,
-        fingerprint,
-        ticket,
-        target,
-        profile,
-        keep,
-        dry_run,
-        requested_by,
-        requested_at,
-        expires_at,
-        verification,
-        approvals,
-        reason,
-    })
-}
-
-fn ticket(fields: Option<Fields<'_>>) -> Result<Ticket, Flaw> {
-    let mut fields = fields.ok_or_else(|| Flaw::new("/ticket", "the field is required"))?;
-    let system = fields.required_text("system", 32)?;
-    if !system.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
-        return Err(Flaw::new("/ticket/system", "only a-z, 0-9 and - are accepted"));
-    }
-    let ticket = Ticket {
-        system,
-        number: fields.required_text("number", 255)?,
-        id: fields.text("id", 255)?,
-        url: fields.text("url", 2048)?,
-    };
-    if ticket.url.as_ref().is_some_and(|url| !url.starts_with("https://") && !url.starts_with("http://")) {
-        return Err(Flaw::new("/ticket/url", "an http or https address is expected"));
-    }
-    fields.close()?;
-    Ok(ticket)
-}
-
-fn target(fields: Option<Fields<'_>>) -> Result<Target, Flaw> {
-    let mut fields = fields.ok_or_else(|| Flaw::new("/target", "the field is required"))?;
-    let object_id = fields.text("object_id", 64)?.map(|id| id.to_ascii_lowercase());
-    if object_id.as_ref().is_some_and(|id| uuid::Uuid::try_parse(id).is_err() || id.len() != 36) {
-        return Err(Flaw::new(
-            "/target/object_id",
-            "an object id such as 00000000-0000-0000-0000-000000000000 is expected",
-        ));
-    }
-    let upn = address(&mut fields, "upn")?;
-    let mail = address(&mut fields, "mail")?;
-    fields.close()?;
-    if object_id.is_none() && upn.is_none() && mail.is_none() {
-        return Err(Flaw::new("/target", "one of object_id, upn and mail is required"));
-    }
-    Ok(Target { object_id, upn, mail })
-}
-
-fn address(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<String>, Flaw> {
-    let address = fields.text(name, 320)?.map(|address| address.trim().to_lowercase());
-    let valid = |address: &String| {
-        let parts = address.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty());
-        parts && address.matches('@').count() == 1 && !address.chars().any(|letter| letter.is_whitespace())
-    };
-    match address {
-        Some(address) if !valid(&address) => {
-            Err(Flaw::new(fields.pointer(name), "a name such as ada@contoso.com is expected"))
-        }
-        other => Ok(other),
-    }
-}
-
-fn kept_type((value, pointer): (&Value, String)) -> Result<MethodType, Flaw> {
-    let found = value.as_str().and_then(MethodType::from_name);
-    found.ok_or_else(|| Flaw::new(pointer, "unknown type of method"))
-}
-
-fn verified((value, pointer): (&Value, String)) -> Result<Verification, Flaw> {
-    const WAYS: [&str; 6] = ["video_call", "in_person", "verified_id", "push", "manager", "callback"];
-    let mut fields = Fields::open(value, pointer)?;
-    let method = fields.required_text("method", 32)?;
-    if !WAYS.contains(&method.as_str()) {
-        return Err(Flaw::new(fields.pointer("method"), format!("one of {} is expected", WAYS.join(", "))));
-    }
-    let (by, at) = (fields.text("by", 320)?, fields.time("at")?);
-    let reference = fields.text("reference", 255)?;
-    fields.close()?;
-    Ok(Verification { method, by, at, reference })
-}
-
-fn approved((value, pointer): (&Value, String)) -> Result<Approval, Flaw> {
-    let mut fields = Fields::open(value, pointer)?;
-    let approval = Approval { by: fields.required_text("by", 320)?, at: fields.time("at")? };
-    fields.close()?;
-    Ok(approval)
-}
-
-fn fingerprint(asked: &Value) -> String {
-    hex(digest::digest(&digest::SHA256, asked.to_string().as_bytes()).as_ref())
-}
-
 /// Bytes in lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn envelope() -> Envelope {
+        Envelope {
+            lane: Lane::Tickets,
+            message_id: None,
+            correlation_id: None,
+            content_type: None,
+            producer: None,
+            first_seen: None,
+            deferral: 0,
+            traceparent: None,
+        }
+    }
+
+    fn valid() -> Value {
+        json!({
+            "kind": "reset", "id": "INC1:1", "ticket": {"system": "servicenow", "number": "INC1", "id": "a9", "url": "https://x"},
+            "target": {"object_id": "2F1A9B0C-0000-4000-8000-000000000001", "upn": "Ada@Contoso.com"},
+            "profile": "re-register", "requested_by": "sam@contoso.com",
+            "requested_at": "2026-11-21T09:15:07Z", "expires_at": "2026-11-21T13:15:07+02:00",
+            "verification": [{"method": "video_call", "by": "sam", "at": "2026-11-21T09:10:00Z", "reference": "rec-77"}],
+            "approvals": [{"by": "lead", "at": "2026-11-21T09:14:00Z"}], "keep": ["fido2"], "dry_run": false,
+            "reason": "phone stolen"
+        })
+    }
+
+    fn check(change: impl FnOnce(&mut Value), pointer: &str) {
+        let mut body = valid();
+        change(&mut body);
+        let flaw = Request::parse(body.to_string().as_bytes(), &envelope()).expect_err(pointer).flaw;
+        assert_eq!(flaw.pointer, pointer, "{}", flaw.reason);
+    }
+
+    #[test]
+    fn a_valid_request_is_read_and_names_are_lower_case() {
+        let request = Request::parse(valid().to_string().as_bytes(), &envelope()).unwrap();
+        assert_eq!(request.target.upn.as_deref(), Some("ada@contoso.com"));
+        assert_eq!(request.key.to_string(), "servicenow/INC1:1");
+        assert!(!format!("{request:?}").contains("ada@contoso"), "a target does not print its names");
+    }
+
+    #[test]
+    fn every_flaw_names_its_place() {
+        check(|body| body["extra"] = 1.into(), "/extra");
+        check(|body| body["ticket"]["a/b"] = 1.into(), "/ticket/a~1b");
+        check(|body| body["ticket"]["system"] = "Jira".into(), "/ticket/system");
+        check(|body| body["ticket"]["number"] = Value::Null, "/ticket/number");
+        check(|body| body["ticket"]["url"] = "javascript:1".into(), "/ticket/url");
+        check(|body| body["target"] = json!({}), "/target");
+        check(|body| body["target"]["object_id"] = "1".into(), "/target/object_id");
+        check(|body| body["target"]["upn"] = "ada contoso@x".into(), "/target/upn");
+        check(|body| body["profile"] = "everything".into(), "/profile");
+        check(|body| body["keep"] = json!(["fido2", "fido3"]), "/keep/1");
+        check(|body| body["dry_run"] = "false".into(), "/dry_run");
+        check(|body| body["requested_by"] = "x".repeat(321).into(), "/requested_by");
+        check(|body| body["requested_at"] = "yesterday".into(), "/requested_at");
+        check(|body| body["expires_at"] = "2026-11-21T09:15:07Z".into(), "/expires_at");
+        check(|body| body["verification"][0]["method"] = "trust me".into(), "/verification/0/method");
+        check(|body| body["approvals"][0] = json!({"at": "2026-11-21T09:14:00Z"}), "/approvals/0/by");
+        check(|body| body["reason"] = "a\u{7}".into(), "/reason");
+        check(|body| body["id"] = Value::Null, "/id");
+        check(|body| body["kind"] = "batch".into(), "/kind");
+        check(|body| body["steps"] = json!([]), "/steps");
+        check(|body| *body = json!([]), "");
+    }
+
+    #[test]
+    fn duplicate_keys_large_bodies_and_other_content_types_are_refused() {
+        let flaw = |body: &[u8], envelope: &Envelope| Request::parse(body, envelope).expect_err("refused").flaw;
+        assert_eq!(flaw(br#"{"ticket":{"number":"1","number":"2"}}"#, &envelope()).pointer, "/ticket/number");
+        assert_eq!(flaw(&vec![b' '; MAX_BODY + 1], &envelope()).pointer, "");
+        let xml = Envelope { content_type: Some("text/xml".into()), ..envelope() };
+        assert_eq!(flaw(valid().to_string().as_bytes(), &xml).reason, "the content type application/json is expected");
+    }
+
+    #[test]
+    fn the_fingerprint_covers_what_is_asked_and_not_when_or_how_it_is_written() {
+        let print = |change: fn(&mut Value)| {
+            let mut body = valid();
+            change(&mut body);
+            Request::parse(body.to_string().as_bytes(), &envelope()).unwrap().fingerprint
+        };
+        let original = print(|_| ());
+        assert_eq!(print(|body| body["requested_at"] = "2026-11-20T09:15:07Z".into()), original);
+        assert_eq!(print(|body| body["target"]["upn"] = "ADA@contoso.com".into()), original);
+        assert_ne!(print(|body| body["profile"] = "all".into()), original);
+        assert_ne!(print(|body| body["keep"] = json!([])), original);
+        assert_ne!(print(|body| body["requested_by"] = "eve".into()), original);
+    }
+
+    #[test]
+    fn a_requested_at_in_the_future_does_not_lengthen_life() {
+        let mut body = valid();
+        body["expires_at"] = Value::Null;
+        body["requested_at"] = "2099-01-01T00:00:00Z".into();
+        let request = Request::parse(body.to_string().as_bytes(), &envelope()).unwrap();
+        let seen = Timestamp::UNIX_EPOCH;
+        assert_eq!(request.expiry(seen), seen + SignedDuration::from_hours(24));
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Request::parse(&body, &envelope());
+        }
+
+        #[test]
+        fn no_change_of_one_byte_panics(at in 0_usize..400, byte in any::<u8>()) {
+            let mut body = valid().to_string().into_bytes();
+            if let Some(place) = body.get_mut(at) {
+                *place = byte;
+            }
+            let _ = Request::parse(&body, &envelope());
+        }
+    }
 }

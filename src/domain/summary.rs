@@ -50,7 +50,7 @@ pub fn of_plan(plan: &Plan, stopped: Option<(Reason, Option<String>)>) -> Outcom
     }
 }
 
-/// The reason of a plan that ran to its end: the first thing that went wrong, if anything did.
+/// The reason of a plan that ran to its end: the first cause of what went wrong, if anything did.
 fn verdict(plan: &Plan, removals: &[MethodReport], revoked: bool) -> Reason {
     let wrong = |method: &MethodReport| match method.result {
         Some(result) if result.is_gone() => None,
@@ -67,7 +67,10 @@ fn verdict(plan: &Plan, removals: &[MethodReport], revoked: bool) -> Reason {
             State::Open | State::Sent { .. } | State::NotFound => None,
         })
     };
-    match removals.iter().find_map(wrong) {
+    // A blocked method is often a consequence of another one that stayed: the cause is told first.
+    let blocked = |reason: &Reason| matches!(reason, Reason::BlockedDefault | Reason::BlockedDependency);
+    let cause = removals.iter().filter_map(wrong).find(|reason| !blocked(reason));
+    match cause.or_else(|| removals.iter().find_map(wrong)) {
         Some(reason) => reason,
         None if !revoked => unrevoked().unwrap_or(Reason::GraphRefused),
         None if plan.incomplete => Reason::UnsupportedMethod,

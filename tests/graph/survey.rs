@@ -15,7 +15,8 @@ use wiremock::{Request, ResponseTemplate};
 
 use crate::bench::{Bench, USER, error};
 
-const QUESTIONS: [&str; 4] = ["methods", "transitiveMemberOf", "roleAssignments", "roleEligibilityScheduleInstances"];
+const QUESTIONS: [&str; 5] =
+    ["methods", "transitiveMemberOf", "groups", "roleAssignments", "roleEligibilityScheduleInstances"];
 const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
 /// Answers the items of a batch backwards: the special answer where there is one, else an empty list.
@@ -49,30 +50,33 @@ async fn survey_with(name: &'static str, answer: Value) -> (Bench, Result<Facts,
 }
 
 #[tokio::test]
-async fn four_questions_are_asked_in_one_batch_and_read_to_the_last_page() {
+async fn five_questions_are_asked_in_one_batch_and_read_to_the_last_page() {
     let bench = Bench::new().await;
     let group = json!({"@odata.type": "#microsoft.graph.group", "id": "G1", "isAssignableToRole": null, "securityEnabled": true});
     let more = format!("{}/v1.0/more", bench.server.uri());
     let memberships = json!({"status": 200, "body": {"value": [group], "@odata.nextLink": more}});
+    let groups = json!({"status": 200, "body": {"value": [{"id": "G2"}]}});
     let assignments = json!({"status": 200, "body": {"value": [{"roleDefinitionId": "R1"}, {"id": "x"}]}});
-    let special = HashMap::from([("transitiveMemberOf", memberships), ("roleAssignments", assignments)]);
+    let special =
+        HashMap::from([("transitiveMemberOf", memberships), ("groups", groups), ("roleAssignments", assignments)]);
     bench.answer("/v1.0/$batch", batch(special)).await;
     let role = json!({"@odata.type": "#microsoft.graph.directoryRole", "id": "r", "roleTemplateId": "T1"});
     bench.answer("/v1.0/more", move |_, _| ResponseTemplate::new(200).set_body_json(json!({"value": [role]}))).await;
     let trail = Trail::default();
     let facts = bench.graph.survey(Lane::Batch, USER, &trail).await.unwrap();
-    let group = Membership::Group { id: "g1".to_owned(), assignable_to_role: Some(false) };
+    let group = Membership::Group { id: "g1".to_owned(), assignable_to_role: None, readable: true };
     assert_eq!(facts.memberships, Lookup::Complete(vec![group, Membership::Role(Some("t1".to_owned()))]));
+    assert_eq!(facts.role_assignable_groups, Lookup::Complete(vec!["g2".to_owned()]));
     assert_eq!(facts.assignments, Lookup::Complete(vec![Some("r1".to_owned()), None]));
     assert_eq!(facts.eligibilities, Lookup::Complete(vec![]));
     assert_eq!((facts.methods.len(), facts.last_reset), (0, None));
     assert_eq!(facts.read_at, "1994-11-06T08:49:37Z".parse().unwrap());
-    assert_eq!(trail.take().len(), 6, "the batch, its four items and the second page");
+    assert_eq!(trail.take().len(), 7, "the batch, its five items and the second page");
     let body: Value = bench.requests("/v1.0/$batch").await[0].body_json().unwrap();
     let urls: Vec<&str> =
         body["requests"].as_array().unwrap().iter().map(|item| item["url"].as_str().unwrap()).collect();
     assert!(urls[1].contains("$top=999") && !urls[1].contains("microsoft.graph"), "{}", urls[1]);
-    assert!(urls[3].ends_with(&format!("?$filter=principalId%20eq%20'{USER}'")), "{}", urls[3]);
+    assert!(urls[4].ends_with(&format!("?$filter=principalId%20eq%20'{USER}'")), "{}", urls[4]);
     assert_eq!(bench.statuses(Operation::ListRoleEligibilities), [Status::Code(200)]);
     assert_eq!(bench.statuses(Operation::Batch), [Status::Code(200)]);
 }
@@ -82,35 +86,37 @@ async fn four_questions_are_asked_in_one_batch_and_read_to_the_last_page() {
 #[case::bad_request(json!({"status": 400, "body": error("BadRequest", "no")}))]
 #[case::not_found(json!({"status": 404, "body": null}))]
 #[case::no_list(json!({"status": 200, "body": {}}))]
-#[case::no_body(json!({"status": 200}))]
 #[case::not_rows(json!({"status": 200, "body": {"value": [1]}}))]
 #[case::elsewhere(json!({"status": 200, "body": {"value": [], "@odata.nextLink": "https://evil.example/x"}}))]
 #[case::strange_link(json!({"status": 200, "body": {"value": [], "@odata.nextLink": 7}}))]
 #[tokio::test]
 async fn a_look_up_that_fails_is_said_to_have_failed(
     #[case] answer: Value,
-    #[values("transitiveMemberOf", "roleAssignments", "roleEligibilityScheduleInstances")] name: &'static str,
+    #[values("transitiveMemberOf", "groups", "roleAssignments", "roleEligibilityScheduleInstances")] name: &'static str,
 ) {
     let (_bench, facts) = survey_with(name, answer).await;
     let facts = facts.unwrap();
     let failed = [
         facts.memberships == Lookup::Failed,
+        facts.role_assignable_groups == Lookup::Failed,
         facts.assignments == Lookup::Failed,
         facts.eligibilities == Lookup::Failed,
     ];
-    assert_eq!(failed, [name == QUESTIONS[1], name == QUESTIONS[2], name == QUESTIONS[3]]);
+    assert_eq!(failed, [1, 2, 3, 4].map(|question| name == QUESTIONS[question]));
 }
 
 #[tokio::test]
 async fn only_eligibilities_may_lack_a_licence_and_only_in_so_many_words() {
     let words = "The tenant needs to have Microsoft Entra ID P2 or Microsoft Entra ID Governance license.";
     for (status, body) in [(400, error("AadPremiumLicenseRequired", "")), (403, error("Forbidden", words))] {
-        let (_bench, facts) = survey_with(QUESTIONS[3], json!({"status": status, "body": body})).await;
+        let (_bench, facts) =
+            survey_with("roleEligibilityScheduleInstances", json!({"status": status, "body": body})).await;
         assert_eq!(facts.unwrap().eligibilities, Lookup::NotLicensed);
-        let (_bench, facts) = survey_with(QUESTIONS[2], json!({"status": status, "body": body})).await;
+        let (_bench, facts) = survey_with("roleAssignments", json!({"status": status, "body": body})).await;
         assert_eq!(facts.unwrap().assignments, Lookup::Failed);
     }
-    let (_bench, facts) = survey_with(QUESTIONS[3], json!({"status": 400, "body": error("x", "a license")})).await;
+    let (_bench, facts) =
+        survey_with("roleEligibilityScheduleInstances", json!({"status": 400, "body": error("x", "a license")})).await;
     assert_eq!(facts.unwrap().eligibilities, Lookup::Failed);
 }
 
@@ -145,9 +151,14 @@ async fn a_throttled_item_is_asked_for_again_alone_and_not_too_early(#[case] wai
     assert!(again[0]["url"].as_str().unwrap().contains("roleAssignments"));
 }
 
+#[rstest]
+#[case::gateway(json!({"status": 502, "body": null}))]
+#[case::garbled(json!({"status": 200, "body": "{\"value\":["}))]
+#[case::no_body(json!({"status": 200}))]
+#[case::no_status(json!({"body": {"value": []}}))]
 #[tokio::test]
-async fn an_item_that_stays_away_defers_the_job_and_denies_nobody() {
-    let (bench, facts) = survey_with(QUESTIONS[1], json!({"status": 502, "body": null})).await;
+async fn an_item_that_stays_away_defers_the_job_and_denies_nobody(#[case] answer: Value) {
+    let (bench, facts) = survey_with(QUESTIONS[1], answer).await;
     assert_eq!(facts.err(), Some(Fault::Transient { reason: Reason::GraphUnavailable }));
     assert_eq!(bench.requests("/v1.0/$batch").await.len(), 4);
 }

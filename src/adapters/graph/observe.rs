@@ -43,6 +43,7 @@ pub enum Operation {
     Token,
     GetUser,
     FindUser,
+    FindGroups,
     Batch,
     ListMemberships,
     ListRoleAssignments,
@@ -54,10 +55,11 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Token,
         Self::GetUser,
         Self::FindUser,
+        Self::FindGroups,
         Self::Batch,
         Self::ListMemberships,
         Self::ListRoleAssignments,
@@ -73,6 +75,7 @@ impl Operation {
             Self::Token => "token",
             Self::GetUser => "get_user",
             Self::FindUser => "find_user",
+            Self::FindGroups => "find_groups",
             Self::Batch => "batch",
             Self::ListMemberships => "list_memberships",
             Self::ListRoleAssignments => "list_role_assignments",

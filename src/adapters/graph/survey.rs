@@ -18,12 +18,13 @@ impl Graph {
     /// Reads methods, roles and groups of the user in one go. `last_reset` is left empty.
     pub async fn survey(&self, lane: Lane, user_id: &str, trail: &Trail) -> Result<Facts, Fault> {
         let (answers, read_at) = self.batch(lane, &questions(user_id), trail).await?;
-        let Ok([methods, memberships, assignments, eligibilities]) = <[Answer; 4]>::try_from(answers) else {
+        let Ok([methods, memberships, groups, assignments, eligibilities]) = <[Answer; 5]>::try_from(answers) else {
             return Err(Fault::Transient { reason: Reason::GraphUnavailable });
         };
         let not_licensed = fault::is_not_licensed(&eligibilities);
         let methods = self.methods(lane, user_id, methods, trail).await?;
         let memberships = self.pages(lane, Operation::ListMemberships, memberships, trail).await?;
+        let groups = self.pages(lane, Operation::FindGroups, groups, trail).await?;
         let assignments = self.pages(lane, Operation::ListRoleAssignments, assignments, trail).await?;
         let eligibilities = match not_licensed {
             true => Lookup::NotLicensed,
@@ -31,6 +32,7 @@ impl Graph {
         };
         Ok(Facts {
             memberships: complete(memberships, membership),
+            role_assignable_groups: ids(groups),
             assignments: complete(assignments, role),
             eligibilities,
             methods,
@@ -40,8 +42,8 @@ impl Graph {
     }
 }
 
-/// The four items of the batch. The memberships are not cast to roles: a cast is answered from an index that lags.
-fn questions(user_id: &str) -> [Item; 4] {
+/// The five items of the batch. The memberships are not cast to roles: a cast is answered from an index that lags.
+fn questions(user_id: &str) -> [Item; 5] {
     let (user, of_user) = (encode(user_id), format!("$filter=principalId%20eq%20{}", literal(user_id)));
     let item = |operation, url| Item { operation, url };
     [
@@ -52,6 +54,7 @@ fn questions(user_id: &str) -> [Item; 4] {
                 "/users/{user}/transitiveMemberOf?$select=id,roleTemplateId,isAssignableToRole,securityEnabled&$top=999"
             ),
         ),
+        item(Operation::FindGroups, "/groups?$filter=isAssignableToRole%20eq%20true&$select=id&$top=999".to_owned()),
         item(Operation::ListRoleAssignments, format!("/roleManagement/directory/roleAssignments?{of_user}")),
         item(
             Operation::ListRoleEligibilities,
@@ -64,6 +67,13 @@ fn complete<T>(rows: Option<Vec<Value>>, read: fn(&Value) -> T) -> Lookup<T> {
     rows.map_or(Lookup::Failed, |rows| Lookup::Complete(rows.iter().map(read).collect()))
 }
 
+/// The ids of all rows; one row without an id, and the list proves nothing.
+fn ids(rows: Option<Vec<Value>>) -> Lookup<String> {
+    let id = |row: &Value| row.get("id").and_then(Value::as_str).map(str::to_lowercase);
+    let ids = rows.and_then(|rows| rows.iter().map(id).collect());
+    ids.map_or(Lookup::Failed, Lookup::Complete)
+}
+
 fn role(row: &Value) -> Option<String> {
     row.get("roleDefinitionId").and_then(Value::as_str).map(str::to_lowercase)
 }
@@ -72,17 +82,14 @@ fn membership(row: &Value) -> Membership {
     let text = |name: &str| row.get(name).and_then(Value::as_str).map(str::to_lowercase);
     match (row.get("@odata.type").and_then(Value::as_str), text("id")) {
         (Some("#microsoft.graph.directoryRole"), _) => Membership::Role(text("roleTemplateId")),
-        (Some("#microsoft.graph.group"), Some(id)) => Membership::Group { id, assignable_to_role: assignable(row) },
+        (Some("#microsoft.graph.group"), Some(id)) => {
+            let flag = |name: &str| row.get(name).and_then(Value::as_bool);
+            let readable = flag("securityEnabled").is_some();
+            Membership::Group { id, assignable_to_role: flag("isAssignableToRole"), readable }
+        }
         (Some("#microsoft.graph.administrativeUnit"), _) => Membership::AdministrativeUnit,
         _ => Membership::Unreadable,
     }
-}
-
-/// Whether roles can be assigned to a group. Graph answers null both for a group that never was assignable and for
-/// one that the app may not read; the latter has every other property null too, and `securityEnabled` never is.
-fn assignable(group: &Value) -> Option<bool> {
-    let flag = |name: &str| group.get(name).and_then(Value::as_bool);
-    flag("isAssignableToRole").or_else(|| flag("securityEnabled").map(|_| false))
 }
 
 #[cfg(test)]
@@ -96,14 +103,15 @@ mod tests {
         let group = |rest: Value| {
             let mut row = json!({"@odata.type": "#microsoft.graph.group", "id": "G"});
             row.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
-            let Membership::Group { id, assignable_to_role } = membership(&row) else { panic!("a group is expected") };
+            let membership = membership(&row);
+            let Membership::Group { id, assignable_to_role, readable } = membership else { panic!("{membership:?}") };
             assert_eq!(id, "g");
-            assignable_to_role
+            (assignable_to_role, readable)
         };
-        assert_eq!(group(json!({"isAssignableToRole": true, "securityEnabled": true})), Some(true));
-        assert_eq!(group(json!({"isAssignableToRole": null, "securityEnabled": false})), Some(false));
-        assert_eq!(group(json!({"isAssignableToRole": null, "securityEnabled": null})), None);
-        assert_eq!(group(json!({})), None);
+        assert_eq!(group(json!({"isAssignableToRole": true, "securityEnabled": true})), (Some(true), true));
+        assert_eq!(group(json!({"isAssignableToRole": null, "securityEnabled": false})), (None, true));
+        assert_eq!(group(json!({"isAssignableToRole": null, "securityEnabled": null})), (None, false));
+        assert_eq!(group(json!({})), (None, false));
         let role = json!({"@odata.type": "#microsoft.graph.directoryRole", "id": "x", "roleTemplateId": "AB"});
         assert_eq!(membership(&role), Membership::Role(Some("ab".to_owned())));
         assert_eq!(membership(&json!({"@odata.type": "#microsoft.graph.directoryRole"})), Membership::Role(None));

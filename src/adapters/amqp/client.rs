@@ -1,0 +1,154 @@
+//! The broker for those who ask: publishes requests and, if wanted, waits for their results.
+//!
+//! Results are read from a queue of one's own that dies with the connection, never from the one that the ticketing
+//! system reads.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Connection, Consumer};
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::connect::{Access, answer};
+use super::{Ending, Lost, Outgoing, PublishError, Publisher, SessionError, Settings};
+use crate::domain::request::Lane;
+
+/// A request to be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// Which lane it takes.
+    pub lane: Lane,
+    /// The request, as JSON.
+    pub body: Vec<u8>,
+    /// The AMQP `message_id`.
+    pub message_id: Option<String>,
+    /// The AMQP `correlation_id`, by which its result is known.
+    pub correlation_id: Option<String>,
+}
+
+/// A connection to publish requests with.
+pub struct Client {
+    connection: Connection,
+    prefix: String,
+    publisher: Publisher,
+}
+
+/// Results, from the moment they were asked for.
+pub struct Results(Consumer);
+
+/// A result event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The `correlation_id` of its request, else the `message_id`.
+    pub correlation_id: Option<String>,
+    /// The CloudEvent.
+    pub event: Value,
+}
+
+/// Why there is no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AwaitError {
+    /// None came in time; the request may still be worked on.
+    #[error("no result came in time")]
+    Late,
+    /// The connection is gone.
+    #[error("the connection to the broker was lost")]
+    Lost,
+}
+
+impl Client {
+    /// Connects; checks nothing of the topology, since a request that no queue takes comes back.
+    pub async fn open(settings: &Settings) -> Result<Self, SessionError> {
+        let access = Access::read(settings)?;
+        let connection = access.connect("submit").await?;
+        let ending = Ending::new(CancellationToken::new());
+        let (_, blocked) = watch::channel(false);
+        let publisher = Publisher::open(&connection, &settings.prefix, access.user(), blocked, ending).await?;
+        Ok(Self { connection, prefix: settings.prefix.clone(), publisher })
+    }
+
+    /// Begins to listen for results. Before the request is published, or its result may be missed.
+    pub async fn results(&self) -> Result<Results, SessionError> {
+        let channel = answer("opening a channel", self.connection.create_channel()).await?;
+        let short = |name: String| ShortString::try_new(name).map_err(|e| SessionError::Configuration(e.to_string()));
+        let queue = short(format!("{}.wait.{}", self.prefix, Uuid::new_v4()))?;
+        let exchange = short(format!("{}.results", self.prefix))?;
+        let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+        let mut arguments = FieldTable::default();
+        // A virtual host may make queues quorum queues by default, and those cannot be exclusive.
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
+        answer("declaring a queue for results", channel.queue_declare(queue.clone(), options, arguments)).await?;
+        let (binding, none) = (QueueBindOptions::default(), FieldTable::default());
+        let bound = channel.queue_bind(queue.clone(), exchange, "result.#".into(), binding, none);
+        answer("binding a queue for results", bound).await?;
+        let options = BasicConsumeOptions { exclusive: true, ..BasicConsumeOptions::default() };
+        let consuming = channel.basic_consume(queue, "mfa-reset-wait".into(), options, FieldTable::default());
+        answer("consuming results", consuming).await.map(Results)
+    }
+
+    /// Publishes a request and waits until a queue has stored it.
+    pub async fn submit(&self, submission: &Submission) -> Result<(), PublishError> {
+        self.publisher.publish(&Outgoing::request(submission)).await
+    }
+
+    /// Says goodbye; the queue for results goes with the connection.
+    pub async fn close(self) {
+        _ = timeout(Duration::from_secs(5), self.connection.close(200, "bye".into())).await;
+    }
+}
+
+impl Results {
+    /// The next result, whoever asked.
+    pub async fn next(&mut self) -> Result<Answer, Lost> {
+        loop {
+            let Some(Ok(delivery)) = self.0.next().await else { return Err(Lost) };
+            let acked = delivery.ack(BasicAckOptions::default()).await;
+            if !matches!(acked, Ok(true)) {
+                return Err(Lost);
+            }
+            let correlation_id = delivery.properties.correlation_id().as_ref().map(ToString::to_string);
+            if let Ok(event) = serde_json::from_slice(&delivery.data) {
+                return Ok(Answer { correlation_id, event });
+            }
+        }
+    }
+
+    /// The final result of a request; results of others are passed over.
+    pub async fn await_result(&mut self, submission: &Submission, limit: Duration) -> Result<Value, AwaitError> {
+        let waiting = async {
+            loop {
+                let answer = self.next().await.map_err(|Lost| AwaitError::Lost)?;
+                if answer.is_final() && answer.is_for(submission) {
+                    return Ok(answer.event);
+                }
+            }
+        };
+        timeout(limit, waiting).await.unwrap_or(Err(AwaitError::Late))
+    }
+}
+
+impl Answer {
+    /// Whether the job is over, rather than delayed.
+    pub fn is_final(&self) -> bool {
+        self.event.pointer("/data/outcome").is_some()
+    }
+
+    /// Whether it answers a request: by correlation id, else message id, which events echo, else the id in the body.
+    pub fn is_for(&self, submission: &Submission) -> bool {
+        match submission.correlation_id.as_ref().or(submission.message_id.as_ref()) {
+            Some(id) => self.correlation_id.as_ref() == Some(id),
+            None => {
+                let body: Value = serde_json::from_slice(&submission.body).unwrap_or_default();
+                let asked = (body.get("id"), body.pointer("/ticket/system"));
+                let told = (self.event.pointer("/data/request_id"), self.event.pointer("/data/ticket_system"));
+                asked.0.is_some() && asked == told
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! A delivery, and how it is settled.
+//!
+//! One that is dropped unsettled stays with the session and goes back to its queue when that ends.
+
+use std::fmt;
+
+use lapin::Acker;
+use lapin::options::{BasicAckOptions, BasicNackOptions};
+use tokio::time::timeout;
+
+use super::connect::ANSWER;
+use super::{Ending, Lost, envelope};
+use crate::domain::request::{Envelope, Lane};
+
+/// What a lane brings.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A message.
+    Delivery(Box<Delivery>),
+    /// Nothing more: the session is over, and why.
+    Ended(String),
+}
+
+/// A message in hand.
+pub struct Delivery {
+    /// The body.
+    pub body: Vec<u8>,
+    /// What it says about the request beside the body.
+    pub envelope: Envelope,
+    /// Whether somebody may have had it before.
+    pub redelivered: bool,
+    /// How often the broker counts it as delivered before.
+    pub delivery_count: u64,
+    acker: Acker,
+    ending: Ending,
+}
+
+impl Delivery {
+    pub(super) fn new(delivery: lapin::message::Delivery, lane: Lane, us: &str, ending: Ending) -> Self {
+        Self {
+            envelope: envelope::read(&delivery.properties, lane, us),
+            delivery_count: envelope::delivery_count(&delivery.properties),
+            redelivered: delivery.redelivered,
+            body: delivery.data,
+            acker: delivery.acker,
+            ending,
+        }
+    }
+
+    /// Tells the broker to forget the message. Where this fails, the broker delivers it again.
+    pub async fn ack(self) -> Result<(), Lost> {
+        let acked = timeout(ANSWER, self.acker.ack(BasicAckOptions::default())).await;
+        self.settled(matches!(acked, Ok(Ok(true))), "an acknowledgement")
+    }
+
+    /// Puts the message back for somebody else, at once: for a drain, never as a way to wait.
+    pub async fn give_back(self) -> Result<(), Lost> {
+        let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+        let given = timeout(ANSWER, self.acker.nack(options)).await;
+        self.settled(matches!(given, Ok(Ok(true))), "giving a message back")
+    }
+
+    /// The library answers `false`, not an error, when the channel is gone: the message is somebody else's by now.
+    fn settled(&self, done: bool, what: &str) -> Result<(), Lost> {
+        if done {
+            return Ok(());
+        }
+        self.ending.end(format!("{what} did not reach the broker"));
+        Err(Lost)
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = formatter.debug_struct("Delivery");
+        debug.field("lane", &self.envelope.lane).field("bytes", &self.body.len());
+        debug.field("redelivered", &self.redelivered).finish_non_exhaustive()
+    }
+}

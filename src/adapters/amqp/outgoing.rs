@@ -1,0 +1,182 @@
+//! What we publish: results, deferred copies, dead letters, audit records, requests.
+//!
+//! Copies are built from an allow-list. Whatever else came with a message stays behind: a foreign `user_id` closes the
+//! channel, and `expiration`, `CC` or `x-death` drop or multiply the copy.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, ShortString, ShortStringError};
+use serde_json::Value;
+
+use super::envelope::{ATTEMPT, FIRST_SEEN, PRODUCER, TRACEPARENT};
+use super::{Submission, word};
+use crate::domain::event::Event;
+use crate::domain::request::Envelope;
+
+/// Why a message is a dead letter: a reason code.
+pub const REASON: &str = "x-mfa-reason";
+/// Why, in words.
+pub const DETAIL: &str = "x-mfa-detail";
+/// The longest detail, in characters.
+const MAX_DETAIL: usize = 1000;
+
+/// A message to be published.
+#[derive(Clone, PartialEq)]
+pub struct Outgoing {
+    exchange: &'static str,
+    key: String,
+    body: Vec<u8>,
+    message_id: Option<String>,
+    correlation_id: Option<String>,
+    content_type: Option<String>,
+    kind: Option<String>,
+    time: Option<Timestamp>,
+    headers: Vec<(&'static str, AMQPValue)>,
+}
+
+impl Outgoing {
+    /// A result event, or one that tells of a delay.
+    pub fn result(event: &Event) -> Self {
+        let mut out = Self::new("results", event.routing_key.clone(), event.body.to_string().into_bytes());
+        out.message_id = Some(event.id.to_string());
+        out.correlation_id.clone_from(&event.correlation_id);
+        out.content_type = Some("application/cloudevents+json; charset=utf-8".to_owned());
+        out.kind = Some(event.event_type.clone());
+        out.time = event.body["time"].as_str().and_then(|time| time.parse().ok());
+        for (header, attribute) in [
+            ("cloudEvents_id", "id"),
+            ("cloudEvents_type", "type"),
+            ("cloudEvents_source", "source"),
+            ("cloudEvents_specversion", "specversion"),
+            ("cloudEvents_subject", "subject"),
+            ("cloudEvents_time", "time"),
+        ] {
+            out.head(header, event.body[attribute].as_str());
+        }
+        out.head(TRACEPARENT, event.traceparent.as_deref());
+        out
+    }
+
+    /// A copy of a delivery for the retry queue that waits `step`.
+    pub fn retry(body: &[u8], envelope: &Envelope, step: Duration, first_seen: Timestamp, deferral: u32) -> Self {
+        let key = format!("{}.{}", word(envelope.lane), step.as_secs());
+        Self::copy("retry", key, body, envelope, Some(first_seen), deferral)
+    }
+
+    /// A copy of a delivery for those who look into what went wrong.
+    pub fn dead_letter(
+        body: &[u8],
+        envelope: &Envelope,
+        reason: &str,
+        detail: Option<&str>,
+        first_seen: Option<Timestamp>,
+        attempt: u32,
+    ) -> Self {
+        let key = word(envelope.lane).to_owned();
+        let mut out = Self::copy("dead-letters", key, body, envelope, first_seen, attempt);
+        out.head(REASON, Some(reason));
+        let detail = detail.map(|detail| detail.chars().take(MAX_DETAIL).collect::<String>());
+        out.head(DETAIL, detail.as_deref());
+        out
+    }
+
+    /// An audit record or checkpoint.
+    pub fn audit(record: &Value) -> Self {
+        let mut out = Self::new("audit", "audit".to_owned(), record.to_string().into_bytes());
+        out.message_id = record.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned);
+        out.content_type = Some("application/json".to_owned());
+        out
+    }
+
+    /// A request, as a producer publishes it.
+    pub(super) fn request(submission: &Submission) -> Self {
+        let mut out = Self::new("requests", word(submission.lane).to_owned(), submission.body.clone());
+        out.message_id.clone_from(&submission.message_id);
+        out.correlation_id.clone_from(&submission.correlation_id);
+        out.content_type = Some("application/json".to_owned());
+        out
+    }
+
+    fn copy(
+        exchange: &'static str,
+        key: String,
+        body: &[u8],
+        envelope: &Envelope,
+        first_seen: Option<Timestamp>,
+        deferral: u32,
+    ) -> Self {
+        let mut out = Self::new(exchange, key, body.to_vec());
+        out.message_id.clone_from(&envelope.message_id);
+        out.correlation_id.clone_from(&envelope.correlation_id);
+        out.content_type.clone_from(&envelope.content_type);
+        out.head(TRACEPARENT, envelope.traceparent.as_deref());
+        // Always there, or a copy of what nobody vouched for would come back as our own.
+        out.head(PRODUCER, Some(envelope.producer.as_deref().unwrap_or_default()));
+        out.head(FIRST_SEEN, first_seen.map(|time| time.to_string()).as_deref());
+        out.headers.push((ATTEMPT, AMQPValue::LongLongInt(deferral.into())));
+        out
+    }
+
+    fn new(exchange: &'static str, key: String, body: Vec<u8>) -> Self {
+        Self {
+            exchange,
+            key,
+            body,
+            message_id: None,
+            correlation_id: None,
+            content_type: None,
+            kind: None,
+            time: None,
+            headers: Vec::new(),
+        }
+    }
+
+    fn head(&mut self, name: &'static str, value: Option<&str>) {
+        self.headers.extend(value.map(|value| (name, AMQPValue::LongString(value.into()))));
+    }
+
+    /// What goes over the wire. `user` is the one we log in as; the broker refuses any other.
+    pub(super) fn letter(&self, prefix: &str, user: &str) -> Result<Letter, ShortStringError> {
+        let short = |text: &Option<String>| text.as_deref().map(ShortString::try_new).transpose();
+        let mut properties = BasicProperties::default()
+            .with_delivery_mode(2)
+            .with_app_id("mfa-reset".into())
+            .with_user_id(ShortString::try_new(user)?);
+        let message_id = short(&self.message_id)?;
+        properties = message_id.clone().into_iter().fold(properties, BasicProperties::with_message_id);
+        properties = short(&self.correlation_id)?.into_iter().fold(properties, BasicProperties::with_correlation_id);
+        properties = short(&self.content_type)?.into_iter().fold(properties, BasicProperties::with_content_type);
+        properties = short(&self.kind)?.into_iter().fold(properties, BasicProperties::with_type);
+        let seconds = self.time.and_then(|time| u64::try_from(time.as_second()).ok());
+        properties = seconds.into_iter().fold(properties, BasicProperties::with_timestamp);
+        let mut headers = FieldTable::default();
+        for (name, value) in &self.headers {
+            headers.insert(ShortString::from(*name), value.clone());
+        }
+        Ok(Letter {
+            exchange: ShortString::try_new(format!("{prefix}.{}", self.exchange))?,
+            key: ShortString::try_new(self.key.as_str())?,
+            body: self.body.clone(),
+            properties: properties.with_headers(headers),
+            message_id,
+        })
+    }
+}
+
+impl std::fmt::Debug for Outgoing {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut debug = formatter.debug_struct("Outgoing");
+        debug.field("exchange", &self.exchange).field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+/// A message with its address, ready for the wire.
+pub(super) struct Letter {
+    pub(super) exchange: ShortString,
+    pub(super) key: ShortString,
+    pub(super) body: Vec<u8>,
+    pub(super) properties: BasicProperties,
+    pub(super) message_id: Option<ShortString>,
+}

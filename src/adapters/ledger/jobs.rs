@@ -1,0 +1,172 @@
+//! Jobs and who may work on them: leases with fencing numbers, and users held by one job at a time.
+//!
+//! A [`Fault`] inside a result is what the ledger found; whatever was written beside it stays written.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sqlx::{query, query_as, query_scalar};
+
+use super::writer::Writer;
+use super::{Ledger, decode, moment, plans};
+use crate::domain::outcome::Fault;
+use crate::domain::request::{Envelope, Request};
+use crate::ports::{Deferral, Hold, Lease, Recall};
+
+/// How long a lease lasts, in milliseconds.
+const LEASE: i64 = 15_000;
+
+/// A job as [`Ledger::recall`] finds it.
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: i64,
+    fingerprint: String,
+    first_seen: i64,
+    deferrals: i64,
+    attempts: i64,
+    told: i64,
+    lease_fence: i64,
+    lease_until: i64,
+    plan: Option<String>,
+    event: Option<String>,
+}
+
+impl Row {
+    fn lease(&self, fence: i64) -> Lease {
+        let count = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
+        Lease {
+            job: self.id,
+            fence,
+            first_seen: moment(self.first_seen),
+            attempts: count(self.attempts),
+            deferrals: count(self.deferrals),
+            told: self.told != 0,
+        }
+    }
+}
+
+/// Writes a job down, or finds it; either way its row is locked until the commit. A trusted copy proves that it was
+/// deferred as often as its number says.
+const FIND: &str = "\
+    INSERT INTO jobs (system, request_id, fingerprint, first_seen, deferrals, about) VALUES ($1, $2, $3, $4, $5, $6) \
+    ON CONFLICT (system, request_id) DO UPDATE SET deferrals = CASE \
+        WHEN excluded.deferrals > jobs.deferrals AND excluded.fingerprint = jobs.fingerprint \
+        THEN excluded.deferrals ELSE jobs.deferrals END \
+    RETURNING id, fingerprint, first_seen, deferrals, attempts, told, lease_fence, lease_until, plan, event";
+
+impl Ledger {
+    /// Looks a request up, writes it down where it is new, and leases it where nobody works on it.
+    pub async fn recall(&self, request: &Request, envelope: &Envelope, now: Timestamp) -> Result<Recall, Fault> {
+        let (key, fingerprint) = (request.key.clone(), request.fingerprint.clone());
+        let first_seen = envelope.first_seen.unwrap_or_else(|| now.max(self.birth())).as_millisecond();
+        let (deferral, now) = (i64::from(envelope.deferral), now.as_millisecond());
+        let find = query_as(FIND).bind(key.system).bind(key.id).bind(fingerprint.clone());
+        let find = find.bind(first_seen).bind(deferral).bind(about(request, envelope).to_string());
+        let found = self.write(move |writer| {
+            Box::pin(async move {
+                let row: Row = find.fetch_one(&mut writer.conn).await?;
+                let wanted = row.fingerprint == fingerprint && row.event.is_none() && deferral >= row.deferrals;
+                let free = wanted && row.lease_until <= now;
+                let steps = if free { writer.lease(row.id, now).await? } else { Vec::new() };
+                Ok((row, free, steps))
+            })
+        });
+        let (row, free, steps) = found.await?;
+        let lost = row.first_seen < self.birth().as_millisecond();
+        let lease = row.lease(if free { row.lease_fence + 1 } else { -1 });
+        Ok(match row.event {
+            _ if row.fingerprint != request.fingerprint => Recall::Reused,
+            Some(event) => Recall::Concluded(Box::new(decode(&event)?)),
+            None if deferral < row.deferrals => Recall::Superseded,
+            None if !free => Recall::Busy(lease),
+            None if lost => Recall::LedgerLost(lease),
+            None => Recall::Leased(lease, row.plan.map(|plan| plans::rebuild(&plan, &steps)).transpose()?),
+        })
+    }
+
+    /// Renews leases (job and fencing number) that were not ended; one that ran out revives if nobody took the job.
+    pub async fn renew(&self, leases: Vec<(i64, i64)>, now: Timestamp) -> Result<(), Fault> {
+        let until = now.as_millisecond() + LEASE;
+        let renewed = self.write(move |writer| {
+            Box::pin(async move {
+                let renew = "UPDATE jobs SET lease_until = $3 WHERE id = $1 AND lease_fence = $2 AND lease_until > 0";
+                for (job, fence) in leases {
+                    writer.run(query(renew).bind(job).bind(fence).bind(until)).await?;
+                }
+                Ok(())
+            })
+        });
+        renewed.await
+    }
+
+    /// Takes the user for the job until it concludes, and tells when another job last reset this user.
+    pub async fn take_user(&self, lease: &Lease, user: &str, now: Timestamp) -> Result<Hold, Fault> {
+        let (lease, user, now) = (lease.clone(), user.to_owned(), now.as_millisecond());
+        let taken = self.write(move |writer| {
+            Box::pin(async move {
+                if writer.lock(&lease).await?.is_none_or(|until| until <= now) {
+                    return Ok(Err(Fault::LeaseLost));
+                }
+                let take = "INSERT INTO users_held (user_id, job) VALUES ($1, $2) \
+                            ON CONFLICT (user_id) DO UPDATE SET job = users_held.job RETURNING job";
+                let take = query_scalar(take).bind(&user).bind(lease.job);
+                let holder: i64 = take.fetch_one(&mut writer.conn).await?;
+                if holder != lease.job {
+                    return Ok(Ok(Hold::Busy));
+                }
+                writer.run(query("UPDATE jobs SET user_id = $2 WHERE id = $1").bind(lease.job).bind(&user)).await?;
+                let last = query_scalar("SELECT MAX(reset_at) FROM jobs WHERE user_id = $1 AND id <> $2");
+                let last: Option<i64> = last.bind(&user).bind(lease.job).fetch_one(&mut writer.conn).await?;
+                Ok(Ok(Hold::Taken(last.map(moment))))
+            })
+        });
+        taken.await?
+    }
+
+    /// Notes a deferral. The number of the newest copy counts whoever brings it; the rest only from the newest lease,
+    /// which ends here.
+    pub async fn record_deferral(&self, lease: &Lease, deferral: &Deferral) -> Result<(), Fault> {
+        let (lease, deferral) = (lease.clone(), deferral.clone());
+        let recorded = self.write(move |writer| {
+            Box::pin(async move {
+                let note = "UPDATE jobs SET told = told | $3, \
+                            deferrals = CASE WHEN deferrals < $2 THEN $2 ELSE deferrals END WHERE id = $1";
+                let note = query(note).bind(lease.job).bind(i64::from(deferral.number));
+                writer.run(note.bind(i64::from(deferral.told))).await?;
+                let end = "UPDATE jobs SET attempts = attempts + $3, lease_until = 0 \
+                           WHERE id = $1 AND lease_fence = $2 AND event IS NULL";
+                let end = query(end).bind(lease.job).bind(lease.fence).bind(i64::from(deferral.spends));
+                match writer.run(end).await? {
+                    0 => Ok(()),
+                    _ => writer.put(lease.job, &deferral.changes).await,
+                }
+            })
+        });
+        recorded.await
+    }
+}
+
+impl Writer {
+    /// Tells until when a lease lasts, if no newer one was given. The update changes nothing: it is the row lock that
+    /// every database understands.
+    pub(super) async fn lock(&mut self, lease: &Lease) -> sqlx::Result<Option<i64>> {
+        let lock = "UPDATE jobs SET lease_fence = lease_fence WHERE id = $1 AND lease_fence = $2 AND event IS NULL \
+                    RETURNING lease_until";
+        query_scalar(lock).bind(lease.job).bind(lease.fence).fetch_optional(&mut self.conn).await
+    }
+
+    /// Gives the next lease on a job, and reads its steps.
+    async fn lease(&mut self, job: i64, now: i64) -> sqlx::Result<Vec<(String,)>> {
+        let lease = query("UPDATE jobs SET lease_fence = lease_fence + 1, lease_until = $2 WHERE id = $1");
+        self.run(lease.bind(job).bind(now + LEASE)).await?;
+        self.rows(query_as("SELECT step FROM steps WHERE job = $1 ORDER BY seq").bind(job)).await
+    }
+}
+
+/// What a result event needs where the request is no longer at hand; nobody's name.
+fn about(request: &Request, envelope: &Envelope) -> Value {
+    json!({
+        "ticket": request.ticket, "profile": request.profile, "dry_run": request.dry_run,
+        "correlation_id": envelope.correlation_id.as_ref().or(envelope.message_id.as_ref()),
+        "traceparent": envelope.traceparent,
+    })
+}

@@ -1,0 +1,262 @@
+//! The worker's own HTTP, for probes and scrapers:
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/livez` | 200 while the worker's loop turns; no dependency counts |
+//! | `/readyz` | 200 or 503, and each check as JSON |
+//! | `/metrics` | Prometheus's text format |
+//! | `/version` | name and version as JSON |
+//!
+//! It changes nothing and shows no request, user or secret. Graph does not count for readiness beyond the token: its
+//! outage is every replica's, and no reason to replace one.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+
+/// How long the loop may be silent and still count as alive.
+pub const LONGEST_SILENCE: Duration = Duration::from_secs(30);
+/// How long a slow client may hold the end up.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How the worker is; cheap to clone, and every clone is the same.
+#[derive(Debug, Clone)]
+pub struct Health(Arc<Signs>);
+
+#[derive(Debug)]
+struct Signs {
+    born: Instant,
+    last_beat: AtomicU64,
+    consuming: AtomicBool,
+    publisher: AtomicBool,
+    ledger: AtomicBool,
+    token: AtomicBool,
+    draining: AtomicBool,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Health {
+    /// Alive, and ready for nothing yet.
+    pub fn new() -> Self {
+        let no = || AtomicBool::new(false);
+        Self(Arc::new(Signs {
+            born: Instant::now(),
+            last_beat: AtomicU64::new(0),
+            consuming: no(),
+            publisher: no(),
+            ledger: no(),
+            token: no(),
+            draining: no(),
+        }))
+    }
+
+    /// The loop turned.
+    pub fn beat(&self) {
+        self.0.last_beat.store(self.age(), Ordering::Relaxed);
+    }
+
+    /// Whether deliveries are being consumed.
+    pub fn set_consuming(&self, yes: bool) {
+        self.0.consuming.store(yes, Ordering::Relaxed);
+    }
+
+    /// Whether the broker takes what is published.
+    pub fn set_publisher(&self, yes: bool) {
+        self.0.publisher.store(yes, Ordering::Relaxed);
+    }
+
+    /// Whether the broker took what was published last.
+    pub fn publisher(&self) -> bool {
+        self.0.publisher.load(Ordering::Relaxed)
+    }
+
+    /// Whether the ledger can be written.
+    pub fn set_ledger(&self, yes: bool) {
+        self.0.ledger.store(yes, Ordering::Relaxed);
+    }
+
+    /// Whether there is a token for Graph.
+    pub fn set_token(&self, yes: bool) {
+        self.0.token.store(yes, Ordering::Relaxed);
+    }
+
+    /// The worker stops taking work; there is no way back.
+    pub fn set_draining(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the loop turned lately.
+    pub fn is_alive(&self) -> bool {
+        let silence = self.age().saturating_sub(self.0.last_beat.load(Ordering::Relaxed));
+        u128::from(silence) <= LONGEST_SILENCE.as_millis()
+    }
+
+    /// Whether work is being done.
+    pub fn is_ready(&self) -> bool {
+        self.checks().iter().all(|(_, ok)| *ok)
+    }
+
+    fn checks(&self) -> [(&'static str, bool); 5] {
+        let signs = &self.0;
+        [
+            ("consuming", signs.consuming.load(Ordering::Relaxed)),
+            ("publisher", signs.publisher.load(Ordering::Relaxed)),
+            ("ledger", signs.ledger.load(Ordering::Relaxed)),
+            ("token", signs.token.load(Ordering::Relaxed)),
+            ("not_draining", !signs.draining.load(Ordering::Relaxed)),
+        ]
+    }
+
+    fn age(&self) -> u64 {
+        u64::try_from(self.0.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Serves until `stop`.
+pub async fn serve(
+    listener: TcpListener,
+    health: Health,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let router = Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .with_state(health)
+        .merge(Router::new().route("/metrics", get(render)).with_state(metrics))
+        .route("/version", get(version));
+    let stopped = stop.clone().cancelled_owned();
+    let patience = async {
+        stop.cancelled().await;
+        sleep(LAST_WORDS).await;
+    };
+    tokio::select! {
+        ended = axum::serve(listener, router).with_graceful_shutdown(stopped) => ended,
+        () = patience => Ok(()),
+    }
+}
+
+async fn livez(State(health): State<Health>) -> Response {
+    answer(health.is_alive(), json!({"alive": health.is_alive()}))
+}
+
+async fn readyz(State(health): State<Health>) -> Response {
+    let checks = health.checks();
+    let ready = checks.iter().all(|(_, ok)| *ok);
+    let checks: serde_json::Map<_, _> = checks.into_iter().map(|(name, ok)| (name.to_owned(), ok.into())).collect();
+    answer(ready, json!({"ready": ready, "checks": checks}))
+}
+
+async fn render(State(metrics): State<Arc<Metrics>>) -> Response {
+    match metrics.render() {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be rendered");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+async fn version() -> Json<serde_json::Value> {
+    Json(json!({"name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION")}))
+}
+
+fn answer(good: bool, body: serde_json::Value) -> Response {
+    let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    struct Served {
+        health: Health,
+        address: String,
+        stop: CancellationToken,
+        server: JoinSet<io::Result<()>>,
+    }
+
+    async fn served() -> Served {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let (health, stop) = (Health::new(), CancellationToken::new());
+        let mut server = JoinSet::new();
+        server.spawn(serve(listener, health.clone(), Arc::new(Metrics::new().unwrap()), stop.clone()));
+        Served { health, address, stop, server }
+    }
+
+    async fn get(served: &Served, path: &str) -> (u16, String) {
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+        let response = client.get(format!("{}{path}", served.address)).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn ready_when_every_check_is_and_never_again_once_draining() {
+        let served = served().await;
+        assert_eq!(get(&served, "/readyz").await.0, 503);
+        served.health.set_consuming(true);
+        served.health.set_publisher(true);
+        served.health.set_ledger(true);
+        let (status, body) = get(&served, "/readyz").await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, &body["checks"]["token"], &body["checks"]["ledger"]), (503, &false.into(), &true.into()));
+        served.health.set_token(true);
+        assert_eq!(get(&served, "/readyz").await.0, 200);
+        served.health.set_draining();
+        let (status, body) = get(&served, "/readyz").await;
+        assert!(status == 503 && body.contains("\"not_draining\":false"), "{body}");
+        assert_eq!(get(&served, "/livez").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn metrics_and_version_are_served_and_the_rest_is_not() {
+        let served = served().await;
+        let (status, text) = get(&served, "/metrics").await;
+        assert!(status == 200 && text.contains("mfa_reset_build_info{version="), "{text}");
+        assert!(get(&served, "/version").await.1.contains(env!("CARGO_PKG_VERSION")));
+        assert_eq!(get(&served, "/").await.0, 404);
+    }
+
+    #[tokio::test]
+    async fn stop_ends_the_server_although_a_client_stalls() {
+        let mut served = served().await;
+        let _stalled = tokio::net::TcpStream::connect(served.address.trim_start_matches("http://")).await.unwrap();
+        served.stop.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(5), served.server.join_next()).await;
+        ended.unwrap().unwrap().unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn alive_while_the_loop_turns() {
+        let health = Health::new();
+        tokio::time::advance(LONGEST_SILENCE).await;
+        assert!(health.is_alive());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!health.is_alive());
+        health.beat();
+        assert!(health.is_alive());
+    }
+}

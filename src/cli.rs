@@ -1,0 +1,288 @@
+//! The command line: what may be asked of the program, and in which words. It does nothing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
+
+use crate::config::Needs;
+use crate::config::value::duration;
+use crate::domain::request::Lane;
+
+const AFTER_HELP: &str = "\
+Settings come from --set, then MFA_RESET_SECTION__KEY in the environment, then the file of --config; `mfa-reset config show`
+prints those in force. Lists in the environment are comma-separated, durations are written 10s, 5m, 1h.
+
+Exit codes: 0 done; 1 a request ended failed, partial or rejected, or a check failed; 2 wrong usage; 64 bad
+configuration; 69 a dependency cannot be reached.
+
+Examples:
+  mfa-reset demo                                    see it work; nothing to install
+  mfa-reset worker --config /etc/mfa-reset.toml     serve the queues
+  mfa-reset run requests.jsonl > results.jsonl      reset from a file, without a broker
+  mfa-reset submit --wait < request.json            ask a worker, and wait for its result";
+
+/// Resets the sign-in methods of Microsoft Entra ID users.
+#[derive(Parser)]
+#[command(name = "mfa-reset", version, after_help = AFTER_HELP, propagate_version = true)]
+pub struct Cli {
+    /// Reads settings from this TOML file
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Sets one key, over environment and file; repeatable; not for secrets, which others could see in the list of processes
+    #[arg(long, global = true, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Consumes requests from RabbitMQ until SIGTERM
+    ///
+    /// A dependency that is away does not end it: it stays unready and reconnects.
+    Worker,
+    /// Carries out requests from a file, without a broker
+    ///
+    /// Reads JSON Lines, one request a line, and writes one result event a line to stdout; progress goes to stderr.
+    /// The same file again does nothing twice.
+    Run(Input),
+    /// Shows the program at work on sample tickets against a simulated Graph
+    Demo,
+    /// Serves a simulated Microsoft Graph
+    Simulator(Simulator),
+    /// Publishes requests to RabbitMQ
+    #[command(after_help = "Example:\n  mfa-reset submit --wait --timeout 2m request.json")]
+    Submit(Submit),
+    /// Reads and proves the audit trail
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Prints a JSON Schema (2020-12)
+    Schema {
+        /// Which one
+        name: Schema,
+    },
+    /// Shows the settings
+    #[command(subcommand)]
+    Config(Config),
+}
+
+/// Where requests come from.
+#[derive(Debug, Args)]
+pub struct Input {
+    /// The file; `-` is stdin
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub file: PathBuf,
+}
+
+impl Input {
+    /// The file, unless it is stdin.
+    pub fn path(&self) -> Option<&PathBuf> {
+        Some(&self.file).filter(|file| file.as_os_str() != "-")
+    }
+}
+
+/// How the simulated Graph behaves.
+#[derive(Debug, Args)]
+pub struct Simulator {
+    /// Where it listens
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8088")]
+    pub listen: SocketAddr,
+    /// How many users it has
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub users: usize,
+    /// What their methods are drawn from
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Takes the tenant from this JSON file instead
+    #[arg(long, value_name = "FILE")]
+    pub tenant: Option<PathBuf>,
+    /// How long each answer takes, such as 50ms
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = time)]
+    pub latency: Duration,
+    /// How many requests a second it takes before it throttles; no limit if left out
+    #[arg(long, value_name = "N")]
+    pub rate: Option<u32>,
+}
+
+/// What is published, and whether to wait.
+#[derive(Debug, Args)]
+pub struct Submit {
+    /// One request as JSON, or several as JSON Lines
+    #[command(flatten)]
+    pub input: Input,
+    /// Waits for the results, and prints them
+    #[arg(long)]
+    pub wait: bool,
+    /// Which queue: tickets are served at once, a batch when there is room
+    #[arg(long, value_enum, default_value = "tickets")]
+    pub lane: LaneName,
+    /// How long to wait for the broker and, with --wait, for results
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = time)]
+    pub timeout: Duration,
+}
+
+/// A lane by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LaneName {
+    /// Single tickets
+    Tickets,
+    /// Mass resets
+    Batch,
+}
+
+impl From<LaneName> for Lane {
+    fn from(name: LaneName) -> Self {
+        match name {
+            LaneName::Tickets => Self::Tickets,
+            LaneName::Batch => Self::Batch,
+        }
+    }
+}
+
+/// What can be done with the audit trail.
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// Proves that no record was changed, left out or put in
+    ///
+    /// Prints `ok: N records, M chains`, or the first bad record and exits with 1.
+    #[command(
+        after_help = "Example:\n  mfa-reset audit verify export.jsonl --checkpoints checkpoints.jsonl --public-key audit.pub"
+    )]
+    Verify {
+        /// An export to verify instead of the ledger; `-` is stdin
+        file: Option<PathBuf>,
+        /// Signed checkpoints that were kept elsewhere: they prove that no end was cut off
+        #[arg(long, value_name = "FILE")]
+        checkpoints: Option<PathBuf>,
+        /// The key to verify their signatures with
+        #[arg(long, value_name = "FILE")]
+        public_key: Option<PathBuf>,
+    },
+    /// Writes records as JSON Lines, in order
+    Export {
+        /// Only those of this ticket number
+        #[arg(long, value_name = "NUMBER")]
+        ticket: Option<String>,
+    },
+    /// Lists what was done, a line each
+    #[command(
+        after_help = "Example:\n  mfa-reset audit search --requested-by sam@contoso.com --since 2026-11-01T00:00:00Z"
+    )]
+    Search(Search),
+}
+
+/// What is searched for: all of it must match.
+#[derive(Debug, Default, Args)]
+pub struct Search {
+    /// The number of the ticket
+    #[arg(long, value_name = "NUMBER")]
+    pub ticket: Option<String>,
+    /// The object id of the user that was reset
+    #[arg(long, value_name = "OBJECT_ID")]
+    pub user: Option<String>,
+    /// Who asked
+    #[arg(long, value_name = "NAME")]
+    pub requested_by: Option<String>,
+    /// How it ended, such as partial
+    #[arg(long, value_name = "OUTCOME")]
+    pub outcome: Option<String>,
+    /// Not before this time
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Timestamp>,
+    /// Before this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<Timestamp>,
+}
+
+/// What has a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Schema {
+    /// What a producer publishes
+    Request,
+    /// What comes back
+    Result,
+    /// What tells a ticket that its request waits
+    Delayed,
+    /// A record of the audit trail
+    Audit,
+}
+
+/// What can be done with the settings.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum Config {
+    /// Prints the settings in force, and where each comes from; secrets are hidden
+    Show,
+}
+
+impl Command {
+    /// What must be configured for it; `None` if it reads no settings.
+    pub const fn needs(&self) -> Option<Needs> {
+        match self {
+            Self::Worker => Some(Needs::WORKER),
+            Self::Run(_) => Some(Needs::RUN),
+            Self::Submit(_) => Some(Needs::SUBMIT),
+            Self::Audit(_) | Self::Config(_) => Some(Needs::LEDGER),
+            Self::Demo | Self::Simulator(_) | Self::Schema { .. } => None,
+        }
+    }
+}
+
+fn time(text: &str) -> Result<Duration, &'static str> {
+    duration(text).ok_or("a time such as 50ms, 10s or 5m is expected")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_lines_are_understood() {
+        for line in [
+            "mfa-reset worker --config a.toml --set log.filter=debug --set broker.prefix=x",
+            "mfa-reset run",
+            "mfa-reset run -",
+            "mfa-reset --config a.toml run requests.jsonl",
+            "mfa-reset demo",
+            "mfa-reset simulator --listen 127.0.0.1:8088 --users 10 --seed 7 --tenant t.json --latency 50ms --rate 50",
+            "mfa-reset submit --wait --lane batch --timeout 2m -",
+            "mfa-reset audit verify",
+            "mfa-reset audit verify a.jsonl --checkpoints c.jsonl --public-key k.pem",
+            "mfa-reset audit export --ticket INC1",
+            "mfa-reset audit search --user 0f --since 2026-11-01T00:00:00Z --outcome partial",
+            "mfa-reset schema result",
+            "mfa-reset config show",
+        ] {
+            assert!(parsed(line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_usage_exits_with_2() {
+        for line in ["mfa-reset", "mfa-reset fly", "mfa-reset simulator --latency 5", "mfa-reset schema nothing"] {
+            let error = parsed(line).err().unwrap();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_dash_is_stdin() {
+        let Command::Run(input) = parsed("mfa-reset run").unwrap().command else { panic!("run is expected") };
+        assert_eq!(input.path(), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! Puts a configured process together: metrics, ledger, Graph, and the rules to go by.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use secrecy::ExposeSecret;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::adapters::graph::{self, Graph, Observed, Observer};
+use crate::adapters::ledger::{Ledger, SigningKey};
+use crate::adapters::{Shared, amqp, upkeep};
+use crate::admin::Health;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::reset::Rules;
+
+/// What every process that resets has.
+pub struct Process {
+    /// Graph and ledger.
+    pub shared: Arc<Shared>,
+    /// What to go by.
+    pub rules: Arc<Rules>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// What `/readyz` says.
+    pub health: Health,
+}
+
+impl Process {
+    /// Opens the ledger and makes the Graph client; connects to nothing yet.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new().context("the metrics cannot be registered")?);
+        let key = SigningKey::load_or_create(&config.signing_key_file).context("audit.signing_key_file")?;
+        let instance = format!("{}:{}", hostname(), std::process::id());
+        let ledger = Ledger::open(config.ledger_url.expose_secret(), &instance, key, Timestamp::now()).await;
+        let ledger = ledger.context("ledger.url")?;
+        let graph = Graph::new(graph_settings(config, &ledger, observer(&metrics))?).context("graph")?;
+        metrics.set_graph_rate(f64::from(config.graph.requests_per_second));
+        let rules = Rules { policy: config.policy.clone(), limits: config.retry, app: config.graph.client_id.clone() };
+        let shared = Shared {
+            ledger,
+            graph,
+            max_resets_per_hour: config.policy.max_resets_per_hour,
+            leases: Mutex::new(BTreeSet::new()),
+        };
+        Ok(Self { shared: Arc::new(shared), rules: Arc::new(rules), metrics, health: Health::new() })
+    }
+
+    /// Starts what goes on beside the jobs, and asks for the first token.
+    pub fn start(&self, config: &Config, stop: &CancellationToken) -> JoinSet<()> {
+        let mut beside = JoinSet::new();
+        let (shared, metrics, health) = (self.shared.clone(), self.metrics.clone(), self.health.clone());
+        beside.spawn(upkeep::keep(shared, metrics, health, config.checkpoint_interval, stop.clone()));
+        let (shared, health) = (self.shared.clone(), self.health.clone());
+        beside.spawn(async move {
+            // A refusal is told by the token client; upkeep notes when it gets better.
+            health.set_token(shared.graph.sign_in().await.is_ok());
+        });
+        beside
+    }
+
+    /// Signs the last checkpoint and closes the ledger.
+    pub async fn close(&self) {
+        upkeep::checkpoint(&self.shared, &self.metrics).await;
+        self.shared.ledger.close().await;
+    }
+}
+
+fn graph_settings(config: &Config, ledger: &Ledger, observer: Observer) -> anyhow::Result<graph::Settings> {
+    let graph = &config.graph;
+    Ok(graph::Settings {
+        endpoint: graph.endpoint.parse().context("graph.endpoint")?,
+        authority: graph.authority.parse().context("graph.authority")?,
+        tenant_id: graph.tenant_id.clone(),
+        client_id: graph.client_id.clone(),
+        client_secret: graph.client_secret.clone(),
+        requests_per_second: f64::from(graph.requests_per_second),
+        timeout: graph.timeout,
+        allow_http: graph.allow_http,
+        digest_key: ledger.digest_key(),
+        observer,
+    })
+}
+
+fn observer(metrics: &Arc<Metrics>) -> Observer {
+    let metrics = metrics.clone();
+    Arc::new(move |observed| match observed {
+        Observed::Call { operation, status, seconds } => {
+            let took = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
+            metrics.graph_call(operation.name(), &status.to_string(), took);
+        }
+        Observed::TokenRefresh { ok, expires_at } => metrics.token_refreshed(expires_at.filter(|_| ok)),
+        Observed::Hold { seconds, .. } => {
+            metrics.graph_held(std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default());
+        }
+    })
+}
+
+/// The broker's settings.
+pub fn broker(config: &Config) -> amqp::Settings {
+    let broker = &config.broker;
+    amqp::Settings {
+        url: broker.url.clone(),
+        prefix: broker.prefix.clone(),
+        declare: broker.declare,
+        ca_file: broker.ca_file.clone(),
+        client_cert_file: broker.client_cert_file.clone(),
+        client_key_file: broker.client_key_file.clone(),
+        prefetch_tickets: broker.prefetch_tickets,
+        prefetch_batch: broker.prefetch_batch,
+    }
+}
+
+fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "unknown".to_owned() } else { name.trim().to_owned() }
+}

@@ -1,0 +1,107 @@
+//! `mfa-reset audit verify|export|search`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write, stdin};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use secrecy::ExposeSecret;
+use serde_json::Value;
+
+use crate::adapters::ledger::{PublicKey, export, verify};
+use crate::cli;
+use crate::config::Config;
+
+/// Carries it out; `false` where a record is bad.
+pub async fn run(config: &Config, command: &cli::Audit, out: &mut (dyn Write + Send)) -> anyhow::Result<bool> {
+    match command {
+        cli::Audit::Verify { file, checkpoints, public_key } => {
+            let log: Box<dyn BufRead + Send> = match file {
+                None => Box::new(std::io::Cursor::new(lines(config, None).await?)),
+                Some(path) if path.as_os_str() == "-" => Box::new(BufReader::new(stdin())),
+                Some(path) => Box::new(open(path)?),
+            };
+            let mut pinned = checkpoints.as_deref().map(open).transpose()?;
+            let pinned = pinned.as_mut().map(|file| file as &mut dyn BufRead);
+            let (words, good) = match verify(log, pinned, &keys(config, public_key.as_ref())?) {
+                Ok(found) => (format!("ok: {} records, {} chains", found.records, found.chains), true),
+                Err(bad) => (format!("first bad record: {bad}"), false),
+            };
+            writeln!(out, "{words}")?;
+            Ok(good)
+        }
+        cli::Audit::Export { ticket } => {
+            export(config.ledger_url.expose_secret(), out, ticket.as_deref()).await?;
+            Ok(true)
+        }
+        cli::Audit::Search(search) => {
+            let about = search.ticket.as_deref().or(search.user.as_deref());
+            let found = lines(config, about).await?;
+            for line in found.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                let record: Value = serde_json::from_slice(line).context("the ledger holds a line that is not JSON")?;
+                if matches(&record, search) {
+                    writeln!(out, "{}", in_words(&record))?;
+                }
+            }
+            Ok(true)
+        }
+    }
+}
+
+async fn lines(config: &Config, about: Option<&str>) -> anyhow::Result<Vec<u8>> {
+    let mut lines = Vec::new();
+    export(config.ledger_url.expose_secret(), &mut lines, about).await?;
+    Ok(lines)
+}
+
+fn open(path: impl AsRef<Path>) -> anyhow::Result<BufReader<File>> {
+    let path = path.as_ref();
+    Ok(BufReader::new(File::open(path).with_context(|| format!("{} cannot be read", path.display()))?))
+}
+
+/// The key that was named, else the one beside the signing key; without either, a checkpoint proves itself only by
+/// the key that it names.
+fn keys(config: &Config, named: Option<&PathBuf>) -> anyhow::Result<Vec<PublicKey>> {
+    let mut beside = config.signing_key_file.clone().into_os_string();
+    beside.push(".pub");
+    let beside = PathBuf::from(beside);
+    match named {
+        Some(path) => Ok(vec![PublicKey::load(path).context("--public-key")?]),
+        None if beside.exists() => Ok(vec![PublicKey::load(&beside).context("audit.signing_key_file")?]),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn matches(record: &Value, search: &cli::Search) -> bool {
+    let is = |pointer: &str, wanted: &Option<String>| {
+        wanted.as_ref().is_none_or(|wanted| record.pointer(pointer).and_then(Value::as_str) == Some(wanted))
+    };
+    let time = time_of(record);
+    record.get("class_uid").is_some()
+        && is("/unmapped/ticket/number", &search.ticket)
+        && is("/user/uid", &search.user)
+        && is("/actor/user/uid", &search.requested_by)
+        && is("/unmapped/outcome", &search.outcome)
+        && search.since.is_none_or(|since| time >= since)
+        && search.until.is_none_or(|until| time < until)
+}
+
+fn time_of(record: &Value) -> Timestamp {
+    record["time"].as_i64().and_then(|time| Timestamp::from_millisecond(time).ok()).unwrap_or_default()
+}
+
+fn in_words(record: &Value) -> String {
+    let word = |pointer: &str| record.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
+    [
+        time_of(record).to_string(),
+        word("/metadata/event_code"),
+        word("/unmapped/ticket/system"),
+        word("/unmapped/ticket/number"),
+        word("/actor/user/uid"),
+        word("/user/uid"),
+        word("/unmapped/outcome"),
+        word("/status_code"),
+    ]
+    .join("\t")
+}

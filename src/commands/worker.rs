@@ -1,0 +1,44 @@
+//! `mfa-reset worker`: serves the queues until a signal, then drains.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::assemble::{self, Process};
+use crate::admin;
+use crate::config::Config;
+use crate::worker::{self, Worker};
+
+/// Runs until `stop`.
+pub async fn run(config: &Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.admin_listen).await.context("admin.listen")?;
+    let address = listener.local_addr().context("admin.listen")?;
+    let process = Process::open(config).await?;
+    info!(address = %address, version = env!("CARGO_PKG_VERSION"), "listening for /livez, /readyz and /metrics");
+    let end = CancellationToken::new();
+    let mut beside = process.start(config, &end);
+    let mut served = JoinSet::new();
+    served.spawn(admin::serve(listener, process.health.clone(), process.metrics.clone(), end.clone()));
+    let worker = Worker {
+        shared: process.shared.clone(),
+        rules: process.rules.clone(),
+        broker: Arc::new(assemble::broker(config)),
+        metrics: process.metrics.clone(),
+        health: process.health.clone(),
+        grace: config.grace_period,
+    };
+    worker::run(worker, stop).await;
+    end.cancel();
+    while beside.join_next().await.is_some() {}
+    while let Some(ended) = served.join_next().await {
+        if let Ok(Err(error)) = ended {
+            error!(error = %error, "the admin server failed");
+        }
+    }
+    process.close().await;
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! From sources to a [`Config`], or to every mistake in them.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::keys::{Preset, TABLE};
+use super::{Broker, Config, Graph, InForce, Needs, Sources, check};
+use crate::domain::guard::Policy;
+use crate::domain::retry::Limits;
+
+/// One thing wrong with the settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// The key, or the source where it concerns no key.
+    pub key: String,
+    /// What is wrong and what is accepted; never a value.
+    pub reason: String,
+}
+
+impl Mistake {
+    pub(super) fn new(key: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { key: key.into(), reason: reason.into() }
+    }
+}
+
+/// Everything wrong with the settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl std::error::Error for Mistakes {}
+
+impl std::fmt::Display for Mistakes {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "bad configuration")?;
+        self.0.iter().try_for_each(|mistake| write!(formatter, "\n  {}: {}", mistake.key, mistake.reason))
+    }
+}
+
+impl Config {
+    /// Reads every source, and tells every mistake.
+    pub fn load(sources: &Sources, needs: Needs) -> Result<Self, Mistakes> {
+        let (given, mut mistakes) = sources.gather();
+        let mut config = Self::blank();
+        for key in &TABLE {
+            let found = given.get(key.name);
+            let (text, origin) = match (found, key.preset) {
+                (Some(value), _) => (value.text.clone(), value.origin.clone()),
+                (None, Preset::Text(text)) => (text.to_owned(), "default".to_owned()),
+                (None, Preset::List(items)) => (items.join(","), "default".to_owned()),
+                (None, Preset::Required(part)) if needs.part(part) && !about_any(&mistakes, key.name) => {
+                    mistakes.push(Mistake::new(key.name, format!("required: {}", key.accepts)));
+                    continue;
+                }
+                (None, Preset::Unset | Preset::Required(_)) => continue,
+            };
+            match (key.set)(&mut config, text.trim()) {
+                Some(()) => config.in_force.push(InForce { key, shown: key.shown(text.trim()), origin }),
+                None => mistakes.push(Mistake::new(key.name, format!("{} is expected ({origin})", key.accepts))),
+            }
+        }
+        for mistake in check::all(&config, needs) {
+            if !about_any(&mistakes, &mistake.key) {
+                mistakes.push(mistake);
+            }
+        }
+        if !mistakes.is_empty() {
+            return Err(Mistakes(mistakes));
+        }
+        if !needs.broker || config.allow_any_producer {
+            config.policy.producers = None;
+        }
+        Ok(config)
+    }
+
+    fn blank() -> Self {
+        Self {
+            broker: Broker::default(),
+            graph: Graph::default(),
+            ledger_url: SecretString::default(),
+            policy: Policy {
+                producers: None,
+                protected_users: BTreeSet::new(),
+                protected_groups: BTreeSet::new(),
+                harmless_roles: BTreeSet::new(),
+                cool_down: Duration::ZERO,
+                max_resets_per_hour: 0,
+            },
+            signing_key_file: PathBuf::new(),
+            checkpoint_interval: Duration::ZERO,
+            retry: Limits { max_attempts: 0, deadline: Duration::ZERO },
+            admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            log_format: None,
+            log_filter: String::new(),
+            grace_period: Duration::ZERO,
+            allow_any_producer: false,
+            in_force: Vec::new(),
+        }
+    }
+}
+
+fn about_any(mistakes: &[Mistake], name: &str) -> bool {
+    mistakes.iter().any(|mistake| mistake.key == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    const SECRET: &str = "hunter2-canary";
+    const ENOUGH: [(&str, &str); 5] = [
+        ("MFA_RESET_BROKER__URL", "amqp://worker:hunter2-canary@127.0.0.1/"),
+        ("MFA_RESET_GRAPH__TENANT_ID", "contoso.test"),
+        ("MFA_RESET_GRAPH__CLIENT_ID", "app"),
+        ("MFA_RESET_GRAPH__CLIENT_SECRET", SECRET),
+        ("MFA_RESET_POLICY__PRODUCERS", "snow, console"),
+    ];
+
+    fn sources(environment: &[(&str, &str)], flags: &[&str]) -> Sources {
+        Sources {
+            file: None,
+            environment: environment.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+        }
+    }
+
+    fn enough(flags: &[&str]) -> Sources {
+        sources(&ENOUGH, flags)
+    }
+
+    fn mistakes(sources: &Sources, needs: Needs) -> Vec<String> {
+        let found = Config::load(sources, needs).map(|_| Vec::new()).unwrap_or_else(|mistakes| mistakes.0);
+        found.into_iter().map(|mistake| mistake.key).collect()
+    }
+
+    fn check_mistake(flags: &[&str], key: &str) {
+        assert_eq!(mistakes(&enough(flags), Needs::WORKER), [key], "{flags:?}");
+    }
+
+    #[test]
+    fn what_is_not_set_has_the_documented_default() {
+        let config = Config::load(&enough(&[]), Needs::WORKER).unwrap();
+        assert_eq!((config.broker.prefix.as_str(), config.broker.declare), ("mfa", true));
+        assert_eq!((config.broker.prefetch_tickets, config.broker.prefetch_batch), (32, 32));
+        assert_eq!(config.graph.endpoint, "https://graph.microsoft.com");
+        assert_eq!(config.graph.authority, "https://login.microsoftonline.com");
+        assert_eq!((config.graph.requests_per_second, config.graph.timeout), (50, Duration::from_secs(30)));
+        assert_eq!(config.ledger_url.expose_secret(), "sqlite:mfa-reset.db");
+        assert_eq!(config.policy.producers, Some(["console".to_owned(), "snow".to_owned()].into()));
+        assert_eq!(config.policy.cool_down, Duration::from_secs(3600));
+        assert_eq!((config.policy.harmless_roles.len(), config.policy.max_resets_per_hour), (5, 600));
+        assert_eq!(config.retry, Limits { max_attempts: 8, deadline: Duration::from_secs(86_400) });
+        assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9464");
+        assert_eq!((config.log_format, config.log_filter.as_str()), (None, "info"));
+        assert_eq!(config.grace_period, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_flag_beats_the_environment_which_beats_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "[broker]\nprefix = \"file\"\nprefetch_batch = 5\n[policy]\nprotected_users = [\"A@b\"]")
+            .unwrap();
+        let environment = [("MFA_RESET_BROKER__PREFIX", "env"), ("HOME", "/root")];
+        let load = |environment: &[_], flags: &[_]| {
+            let sources = Sources { file: Some(file.path().into()), ..sources(environment, flags) };
+            Config::load(&sources, Needs::LEDGER).unwrap()
+        };
+        let config = load(&[], &[]);
+        assert_eq!((config.broker.prefix.as_str(), config.broker.prefetch_batch), ("file", 5));
+        assert!(config.policy.protected_users.contains("a@b"));
+        assert_eq!(load(&environment, &[]).broker.prefix, "env");
+        assert_eq!(load(&environment, &["broker.prefix=flag"]).broker.prefix, "flag");
+    }
+
+    #[test]
+    fn secrets_come_from_files_too_and_lose_their_line_break() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, format!("{SECRET}\n")).unwrap();
+        let named = format!("graph.client_secret_file={}", file.path().display());
+        let config = Config::load(&enough(&[&named]), Needs::WORKER).unwrap();
+        assert_eq!(config.graph.client_secret.expose_secret(), SECRET);
+        check_mistake(&[&named, "graph.client_secret=x"], "graph.client_secret");
+        check_mistake(&["graph.client_secret_file=/no/such/file"], "graph.client_secret");
+        check_mistake(&["broker.prefix_file=/etc/hostname"], "broker.prefix_file");
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once() {
+        let wrong = sources(
+            &[("MFA_RESET_BROKER__URI", "x"), ("MFA_RESET_LOG__FORMAT", "xml"), ("MFA_RESET_BROKER__URL", "x")],
+            &["retry.deadline=1y", "nonsense", "no.key=1", "graph.timeout"],
+        );
+        let expected = [
+            "MFA_RESET_BROKER__URI",
+            "--set",
+            "no.key",
+            "graph.timeout",
+            "broker.url",
+            "graph.tenant_id",
+            "graph.client_id",
+            "graph.client_secret",
+            "retry.deadline",
+            "log.format",
+            "policy.producers",
+        ];
+        assert_eq!(mistakes(&wrong, Needs::WORKER), expected);
+    }
+
+    #[test]
+    fn no_mistake_and_no_display_quotes_a_secret() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, format!("[graph]\nclient_secret = \"{SECRET}\nx = 1")).unwrap();
+        let url = format!("broker.url=http://u:{SECRET}@h");
+        let wrong =
+            Sources { file: Some(file.path().into()), ..enough(&[&url, "graph.endpoint=https://u:hunter2-canary@h"]) };
+        let told = Config::load(&wrong, Needs::WORKER).unwrap_err();
+        assert_eq!(told.0.len(), 3);
+        assert!(!told.to_string().contains(SECRET) && !format!("{told:?}").contains(SECRET), "{told}");
+        let config = Config::load(&enough(&[]), Needs::WORKER).unwrap();
+        assert!(!format!("{config:?}").contains(SECRET));
+        assert!(!config.show().contains(SECRET));
+        assert!(config.show().contains("client_secret = \"***\"  # MFA_RESET_GRAPH__CLIENT_SECRET\n"));
+    }
+
+    #[test]
+    fn what_a_command_does_not_need_is_not_required_and_still_checked() {
+        assert_eq!(mistakes(&sources(&[], &[]), Needs::LEDGER), [""; 0]);
+        assert_eq!(mistakes(&sources(&[], &[]), Needs::SUBMIT), ["broker.url"]);
+        assert_eq!(
+            mistakes(&sources(&[], &[]), Needs::RUN),
+            ["graph.tenant_id", "graph.client_id", "graph.client_secret"]
+        );
+        assert_eq!(mistakes(&sources(&[], &["broker.url=x"]), Needs::LEDGER), ["broker.url"]);
+        assert_eq!(Config::load(&enough(&[]), Needs::RUN).unwrap().policy.producers, None);
+    }
+
+    #[test]
+    fn settings_that_do_not_go_together_are_refused() {
+        check_mistake(&["policy.producers="], "policy.producers");
+        check_mistake(&["policy.allow_any_producer=true"], "policy.producers");
+        check_mistake(&["graph.endpoint=http://10.0.0.1"], "graph.endpoint");
+        check_mistake(&["graph.endpoint=https://graph.microsoft.com/v1.0"], "graph.endpoint");
+        check_mistake(&["graph.authority=http://login.example"], "graph.authority");
+        check_mistake(&["broker.client_key_file=k.pem"], "broker.client_cert_file");
+        check_mistake(&["shutdown.grace_period=29s"], "shutdown.grace_period");
+        check_mistake(&["ledger.url=postgres://db/mfa"], "ledger.url");
+        check_mistake(&["graph.credential=certificate"], "graph.credential");
+        check_mistake(&["policy.enabled_steps=issue_pass"], "policy.enabled_steps");
+        let open = ["policy.producers=", "policy.allow_any_producer=true", "graph.endpoint=http://127.0.0.1:8088"];
+        assert_eq!(Config::load(&enough(&open), Needs::WORKER).unwrap().policy.producers, None);
+        let clear = ["graph.endpoint=http://10.0.0.1", "graph.allow_http=true"];
+        assert_eq!(mistakes(&enough(&clear), Needs::WORKER), [""; 0]);
+    }
+}

@@ -1,0 +1,145 @@
+//! Reads a request field by field: each typed, bounded and validated.
+
+use std::collections::BTreeSet;
+
+use aws_lc_rs::digest;
+use serde_json::{Value, json};
+
+use super::json::{Fields, Flaw};
+use super::method::MethodType;
+use super::profile::Profile;
+use super::request::{Approval, Envelope, Key, Request, Target, Ticket, Verification, hex};
+
+/// What is a valid wish, but not built yet.
+pub fn not_built(value: &Value) -> Option<Flaw> {
+    let kind = value.get("kind").and_then(Value::as_str);
+    if matches!(kind, Some("batch" | "cancel" | "approve")) {
+        return Some(Flaw::new("/kind", "this kind is not built yet"));
+    }
+    value.get("steps").filter(|steps| !steps.is_null()).map(|_| Flaw::new("/steps", "steps are not built yet"))
+}
+
+/// Reads every field of a request.
+pub fn read(value: &Value, envelope: &Envelope) -> Result<Request, Flaw> {
+    let mut fields = Fields::open(value, String::new())?;
+    if fields.text("kind", 32)?.is_some_and(|kind| kind != "reset") {
+        return Err(Flaw::new("/kind", "reset is expected"));
+    }
+    let id = fields.text("id", 255)?.or_else(|| envelope.message_id.clone());
+    let id = id.ok_or_else(|| Flaw::new("/id", "an id is required, here or as message_id"))?;
+    let ticket = ticket(fields.object("ticket")?)?;
+    let target = target(fields.object("target")?)?;
+    let profile = fields.required_text("profile", 64)?;
+    let profile = Profile::from_name(&profile).ok_or_else(|| Flaw::new("/profile", "unknown profile"))?;
+    fields.has("steps");
+    let keep = fields.list("keep", 15)?.into_iter().map(kept_type).collect::<Result<BTreeSet<_>, _>>()?;
+    let dry_run = fields.flag("dry_run")?;
+    let requested_by = fields.required_text("requested_by", 320)?;
+    let (requested_at, expires_at) = (fields.time("requested_at")?, fields.time("expires_at")?);
+    if requested_at.zip(expires_at).is_some_and(|(from, until)| until <= from) {
+        return Err(Flaw::new("/expires_at", "a time after requested_at is expected"));
+    }
+    let verification = fields.list("verification", 10)?.into_iter().map(verified).collect::<Result<_, _>>()?;
+    let approvals = fields.list("approvals", 10)?.into_iter().map(approved).collect::<Result<_, _>>()?;
+    let reason = fields.text("reason", 4000)?;
+    fields.close()?;
+    let key = Key { system: ticket.system.clone(), id };
+    let fingerprint = fingerprint(&json!([target, profile, keep, dry_run, requested_by, ticket]));
+    Ok(Request {
+        key,
+        fingerprint,
+        ticket,
+        target,
+        profile,
+        keep,
+        dry_run,
+        requested_by,
+        requested_at,
+        expires_at,
+        verification,
+        approvals,
+        reason,
+    })
+}
+
+fn ticket(fields: Option<Fields<'_>>) -> Result<Ticket, Flaw> {
+    let mut fields = fields.ok_or_else(|| Flaw::new("/ticket", "the field is required"))?;
+    let system = fields.required_text("system", 32)?;
+    if !system.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
+        return Err(Flaw::new("/ticket/system", "only a-z, 0-9 and - are accepted"));
+    }
+    let ticket = Ticket {
+        system,
+        number: fields.required_text("number", 255)?,
+        id: fields.text("id", 255)?,
+        url: fields.text("url", 2048)?,
+    };
+    if ticket.url.as_ref().is_some_and(|url| !url.starts_with("https://") && !url.starts_with("http://")) {
+        return Err(Flaw::new("/ticket/url", "an http or https address is expected"));
+    }
+    fields.close()?;
+    Ok(ticket)
+}
+
+fn target(fields: Option<Fields<'_>>) -> Result<Target, Flaw> {
+    let mut fields = fields.ok_or_else(|| Flaw::new("/target", "the field is required"))?;
+    let object_id = fields.text("object_id", 64)?.map(|id| id.to_ascii_lowercase());
+    if object_id.as_ref().is_some_and(|id| uuid::Uuid::try_parse(id).is_err() || id.len() != 36) {
+        return Err(Flaw::new(
+            "/target/object_id",
+            "an object id such as 00000000-0000-0000-0000-000000000000 is expected",
+        ));
+    }
+    let upn = address(&mut fields, "upn")?;
+    let mail = address(&mut fields, "mail")?;
+    fields.close()?;
+    if object_id.is_none() && upn.is_none() && mail.is_none() {
+        return Err(Flaw::new("/target", "one of object_id, upn and mail is required"));
+    }
+    Ok(Target { object_id, upn, mail })
+}
+
+fn address(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<String>, Flaw> {
+    let address = fields.text(name, 320)?.map(|address| address.trim().to_lowercase());
+    let valid = |address: &String| {
+        let parts = address.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty());
+        parts && address.matches('@').count() == 1 && !address.chars().any(|letter| letter.is_whitespace())
+    };
+    match address {
+        Some(address) if !valid(&address) => {
+            Err(Flaw::new(fields.pointer(name), "a name such as ada@contoso.com is expected"))
+        }
+        other => Ok(other),
+    }
+}
+
+fn kept_type((value, pointer): (&Value, String)) -> Result<MethodType, Flaw> {
+    let found = value.as_str().and_then(MethodType::from_name);
+    found.ok_or_else(|| Flaw::new(pointer, "unknown type of method"))
+}
+
+/// The ways in which a requester makes sure who a person is.
+pub const WAYS: [&str; 6] = ["video_call", "in_person", "verified_id", "push", "manager", "callback"];
+
+fn verified((value, pointer): (&Value, String)) -> Result<Verification, Flaw> {
+    let mut fields = Fields::open(value, pointer)?;
+    let method = fields.required_text("method", 32)?;
+    if !WAYS.contains(&method.as_str()) {
+        return Err(Flaw::new(fields.pointer("method"), format!("one of {} is expected", WAYS.join(", "))));
+    }
+    let (by, at) = (fields.text("by", 320)?, fields.time("at")?);
+    let reference = fields.text("reference", 255)?;
+    fields.close()?;
+    Ok(Verification { method, by, at, reference })
+}
+
+fn approved((value, pointer): (&Value, String)) -> Result<Approval, Flaw> {
+    let mut fields = Fields::open(value, pointer)?;
+    let approval = Approval { by: fields.required_text("by", 320)?, at: fields.time("at")? };
+    fields.close()?;
+    Ok(approval)
+}
+
+fn fingerprint(asked: &Value) -> String {
+    hex(digest::digest(&digest::SHA256, asked.to_string().as_bytes()).as_ref())
+}

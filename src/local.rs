@@ -1,0 +1,104 @@
+//! DRIVES without a broker: requests from lines, results to wherever the outlet writes. Resumable: the ledger knows
+//! what is done, so the same lines again do nothing twice.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::adapters::{JobPorts, Outlet, Shared, Write};
+use crate::domain::event;
+use crate::domain::request::{Envelope, Lane, Request};
+use crate::drive::{count_rejection, drive};
+use crate::metrics::Metrics;
+use crate::ports::Job;
+use crate::reset::{Rules, Settlement};
+
+/// How many lines are worked on at once; Graph's gate sets the pace.
+const CONCURRENCY: usize = 16;
+
+/// What it takes to work without a broker.
+#[derive(Clone)]
+pub struct Local {
+    /// Graph and ledger.
+    pub shared: Arc<Shared>,
+    /// What to go by. Whoever runs the command may ask, so `producers` should be `None`.
+    pub rules: Arc<Rules>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Is given every result.
+    pub write: Write,
+}
+
+impl Local {
+    /// Works through every line until the end or `stop`, in order of the lines as far as users are free.
+    pub async fn run(&self, mut lines: impl AsyncBufRead + Unpin, stop: &CancellationToken) -> std::io::Result<()> {
+        let slots = Arc::new(Semaphore::new(CONCURRENCY));
+        let mut jobs = JoinSet::new();
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = tokio::select! {
+                read = lines.read_until(b'\n', &mut line) => read?,
+                () = stop.cancelled() => 0,
+            };
+            if read == 0 {
+                break;
+            }
+            let body = line.trim_ascii().to_vec();
+            if body.is_empty() {
+                continue;
+            }
+            let Ok(slot) = slots.clone().acquire_owned().await else { break };
+            let (this, stop) = (self.clone(), stop.clone());
+            jobs.spawn(async move {
+                this.line(body, stop).await;
+                drop(slot);
+            });
+        }
+        while let Some(ended) = jobs.join_next().await {
+            if let Err(panic) = ended {
+                error!(error = %panic, "a job died");
+            }
+        }
+        Ok(())
+    }
+
+    async fn line(&self, body: Vec<u8>, stop: CancellationToken) {
+        let envelope = Envelope {
+            lane: Lane::Tickets,
+            message_id: None,
+            correlation_id: None,
+            content_type: None,
+            producer: None,
+            first_seen: None,
+            deferral: 0,
+            traceparent: None,
+        };
+        let started = Timestamp::now();
+        let request = match Request::parse(&body, &envelope) {
+            Ok(request) => request,
+            Err(malformed) => {
+                let event = event::rejection(&malformed, &body, &envelope, started);
+                count_rejection(Lane::Tickets, malformed.reason, &self.metrics, started);
+                if let Err(error) = (self.write)(&event) {
+                    error!(error = %error, "a result cannot be written");
+                }
+                return;
+            }
+        };
+        let mut job = Job { request, envelope };
+        let outlet = Outlet::Local(self.write.clone());
+        let ports = JobPorts::new(self.shared.clone(), outlet, job.clone(), body, stop);
+        // There are no copies here: the line itself comes back, and stands for the newest copy of an earlier run.
+        while let Settlement::Deferred(_) | Settlement::Superseded =
+            drive(&ports, &job, &self.rules, &self.metrics, started).await
+        {
+            job.envelope.deferral += 1;
+        }
+    }
+}

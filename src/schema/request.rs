@@ -1,0 +1,101 @@
+//! The schema of a request: as strict as the parser, but for what a schema cannot say (the bytes, duplicate keys,
+//! `message_id` in place of `id`, which time is later) and for times, which it describes and the parser proves.
+
+use serde_json::{Value, json};
+
+use super::{DIALECT, method_types};
+use crate::domain::fields::WAYS;
+use crate::domain::profile::Profile;
+
+/// Control characters but for line breaks and tabs, inside a class of a pattern.
+const CONTROL: &str = r"\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f";
+const OBJECT_ID: &str = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$";
+
+/// The schema of a request.
+pub fn request() -> Value {
+    let mut schema = closed(
+        &["ticket", "target", "profile", "requested_by"],
+        json!({
+            "kind": {"enum": ["reset", null], "default": "reset"},
+            "id": optional(text(255)),
+            "ticket": ticket(),
+            "target": target(),
+            "profile": {"enum": Profile::ALL.map(Profile::name)},
+            "steps": {"type": "null", "description": "not built yet"},
+            "requested_by": text(320),
+            "requested_at": time(),
+            "expires_at": time(),
+            "verification": list(verification()),
+            "approvals": list(closed(&["by"], json!({"by": text(320), "at": time()}))),
+            "keep": {"type": ["array", "null"], "maxItems": 15, "items": {"enum": method_types()}},
+            "dry_run": {"type": ["boolean", "null"], "default": false},
+            "reason": optional(text(4000)),
+        }),
+    );
+    schema["$schema"] = DIALECT.into();
+    schema["$id"] = "urn:mfa-reset:schema:request:1".into();
+    schema["title"] = "A request to reset the sign-in methods of one user".into();
+    schema["description"] =
+        "application/json, at most 64 KiB. Without `id` the AMQP message_id is the id. `expires_at` \
+        is later than `requested_at`; without it a request counts for 24 hours."
+            .into();
+    schema
+}
+
+fn ticket() -> Value {
+    let mut url = optional(text(2048));
+    url["allOf"] = json!([{"pattern": "^https?://"}]);
+    closed(
+        &["system", "number"],
+        json!({
+            "system": {"type": "string", "pattern": "^[a-z0-9-]{1,32}$"},
+            "number": text(255),
+            "id": optional(text(255)),
+            "url": url,
+        }),
+    )
+}
+
+fn target() -> Value {
+    let mut address = optional(text(320));
+    address["allOf"] = json!([{"pattern": r"^\s*[^\s@]+@[^\s@]+\s*$"}]);
+    let object_id = json!({"type": ["string", "null"], "pattern": OBJECT_ID});
+    let mut target = closed(&[], json!({"object_id": object_id, "upn": address, "mail": address}));
+    let one = |name: &str| json!({"required": [name], "properties": {name: {"type": "string"}}});
+    target["anyOf"] = json!([one("object_id"), one("upn"), one("mail")]);
+    target
+}
+
+fn verification() -> Value {
+    let properties = json!({
+        "method": {"enum": WAYS},
+        "by": optional(text(320)),
+        "at": time(),
+        "reference": optional(text(255)),
+    });
+    closed(&["method"], properties)
+}
+
+/// A string with something to read in it.
+fn text(most: u32) -> Value {
+    let pattern = format!(r"^[^{CONTROL}]*[^\s{CONTROL}][^{CONTROL}]*$");
+    json!({"type": "string", "maxLength": most, "pattern": pattern})
+}
+
+fn time() -> Value {
+    json!({"type": ["string", "null"], "maxLength": 64, "format": "date-time"})
+}
+
+fn list(items: Value) -> Value {
+    json!({"type": ["array", "null"], "maxItems": 10, "items": items})
+}
+
+/// Null counts as absent.
+fn optional(mut schema: Value) -> Value {
+    schema["type"] = json!(["string", "null"]);
+    schema
+}
+
+fn closed(required: &[&str], properties: Value) -> Value {
+    json!({"type": "object", "required": required, "additionalProperties": false, "properties": properties})
+}

@@ -1,0 +1,217 @@
+//! Everything that the simulator knows, and the one way that every Graph call goes: limit, fault, permission, effect,
+//! journal. It never waits; whoever holds it must not either.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::Options;
+use super::call::{Call, Ending, Reply};
+use super::fault::Faults;
+use super::generate;
+use super::journal::{Entry, Journal};
+use super::operation::{Operation, Route};
+use super::routes::{memberships, methods, preferences, roles, users};
+use super::tenant::{Tenant, User};
+use super::tenant_file::{self, InvalidTenant};
+use super::throttle::{self, Bucket};
+use super::token::{Asked, Tokens};
+
+/// Holds what can be changed while the simulator runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub latency: Duration,
+    pub rate: Option<f64>,
+    pub lag: Duration,
+    pub omit_retry_after: bool,
+    pub token_lifetime: Duration,
+    pub page_size: usize,
+    pub strict_default: bool,
+    /// How far Graph's clock is ahead of ours, in seconds.
+    pub clock_ahead: i64,
+}
+
+/// Holds the whole state.
+pub struct World {
+    pub tenant: Tenant,
+    pub settings: Settings,
+    pub faults: Faults,
+    pub journal: Journal,
+    pub tokens: Tokens,
+    pub rng: Rng,
+    bucket: Bucket,
+    batches: u64,
+}
+
+impl World {
+    /// Makes the tenant and starts with an empty journal.
+    pub fn new(options: &Options) -> Result<Self, InvalidTenant> {
+        let file = options.tenant.clone().unwrap_or_else(|| json!({}));
+        let (mut tenant, has_users) = tenant_file::read(&file)?;
+        if !has_users {
+            generate::populate(&mut tenant, options.users, options.seed);
+        }
+        let settings = Settings {
+            latency: options.latency,
+            rate: options.rate,
+            lag: options.lag,
+            omit_retry_after: options.omit_retry_after,
+            token_lifetime: options.token_lifetime,
+            page_size: options.page_size.clamp(1, 999),
+            strict_default: options.strict_default,
+            clock_ahead: 0,
+        };
+        Ok(Self {
+            tenant,
+            settings,
+            faults: Faults::default(),
+            journal: Journal::default(),
+            tokens: Tokens::default(),
+            rng: Rng::with_seed(options.seed),
+            bucket: Bucket::new(),
+            batches: 0,
+        })
+    }
+
+    /// Writes the time of Graph's clock.
+    pub fn date(&self, format: &str) -> String {
+        let now = Timestamp::now();
+        let now = now.checked_add(SignedDuration::from_secs(self.settings.clock_ahead)).unwrap_or(now);
+        now.strftime(format).to_string()
+    }
+
+    /// Numbers a `$batch`.
+    pub fn next_batch(&mut self) -> u64 {
+        self.batches += 1;
+        self.batches
+    }
+
+    /// Carries a call out; without roles the caller has no valid token.
+    pub fn handle(&mut self, call: &Call, roles: Option<&[String]>) -> Reply {
+        let route = Route::of(call);
+        let user = route.user.as_deref().and_then(|key| self.meant(key)).map(|user| user.id.clone());
+        let mut reply = match (roles, self.throttle()) {
+            (None, _) => unauthorized(),
+            (Some(_), Err(reply)) => reply,
+            (Some(roles), Ok(share)) => {
+                let run = |world: &mut Self| world.route(call, &route, roles);
+                let mut reply = self.with_faults(route.operation, user.as_deref(), run);
+                if share > 0.8 && self.settings.rate.is_some() {
+                    reply.headers.push(("x-ms-throttle-limit-percentage", format!("{share:.2}")));
+                }
+                reply
+            }
+        };
+        if call.batch.is_some() && reply.ending == Ending::Close {
+            // One item cannot close the connection: the gateway says that nobody answered.
+            let effect = reply.effect;
+            reply = Reply { effect, ..Reply::error(504, "generalException", "The backend did not answer in time.") };
+        }
+        self.finish(call, &mut reply);
+        self.write(call, route.operation, user, &reply);
+        reply
+    }
+
+    fn meant(&self, key: &str) -> Option<&User> {
+        self.tenant.find(key).or_else(|| self.tenant.with_alias(key).first().copied())
+    }
+
+    fn throttle(&mut self) -> Result<f64, Reply> {
+        let Some(rate) = self.settings.rate.filter(|rate| *rate > 0.0) else { return Ok(0.0) };
+        self.bucket
+            .take(rate, Instant::now())
+            .map_err(|wait| Reply::throttled((!self.settings.omit_retry_after).then(|| throttle::retry_after(wait))))
+    }
+
+    /// Runs a call under the fault that is set for it, if any.
+    pub fn with_faults(
+        &mut self,
+        operation: Operation,
+        user: Option<&str>,
+        run: impl FnOnce(&mut Self) -> Reply,
+    ) -> Reply {
+        let tenant = &self.tenant;
+        let is_user = |key: &str| user.is_some() && tenant.find(key).map(|found| found.id.as_str()) == user;
+        let Some(fault) = self.faults.take(operation, is_user) else { return run(self) };
+        let applied = fault.applies().then(|| run(self));
+        fault.spoil(applied)
+    }
+
+    fn route(&mut self, call: &Call, route: &Route, roles: &[String]) -> Reply {
+        let key = route.user.as_deref().unwrap_or_default();
+        let name = route.name.as_deref();
+        let id = route.id.as_deref();
+        match route.operation {
+            Operation::GetUser => users::get(self, call, key, roles),
+            Operation::FindUser => users::find(self, call, roles),
+            Operation::RevokeSessions => users::revoke(self, call, key, roles),
+            Operation::FindGroups => memberships::assignable(self, call, roles),
+            Operation::ListMemberships => memberships::list(self, call, key, name, roles),
+            Operation::ListRoleAssignments => roles::assignments(self, call, roles),
+            Operation::ListRoleEligibilities => roles::eligibilities(self, call, roles),
+            Operation::ListMethods => methods::list(self, call, key, id, roles),
+            Operation::ListTyped => methods::list_typed(self, call, key, name.unwrap_or_default(), id, roles),
+            Operation::DeleteMethod => methods::delete(self, call, key, name.unwrap_or_default(), id, roles),
+            Operation::GetSignInPreferences => preferences::get(self, call, key, roles),
+            Operation::SetSignInPreferences => preferences::set(self, call, key, roles),
+            Operation::WrongVerb => {
+                Reply::error(405, "Request_BadRequest", "Specified HTTP method is not allowed for the request target.")
+            }
+            Operation::Token | Operation::Batch | Operation::Unknown => {
+                Reply::no_segment(call.segments.last().map_or("", String::as_str))
+            }
+        }
+    }
+
+    /// Gives a reply its ids and dates.
+    pub fn finish(&mut self, call: &Call, reply: &mut Reply) {
+        let request_id = Uuid::from_u128(self.rng.u128(..)).to_string();
+        let client_id = call.client_request_id.clone().unwrap_or_else(|| request_id.clone());
+        let date = self.date("%Y-%m-%dT%H:%M:%S");
+        if let Some(inner) = reply.body.as_mut().and_then(|body| body.get_mut("error")?.get_mut("innerError")) {
+            inner["date"] = json!(date);
+            inner["request-id"] = json!(request_id);
+            inner["client-request-id"] = json!(client_id);
+        }
+        reply.headers.push(("request-id", request_id));
+        reply.headers.push(("client-request-id", client_id));
+    }
+
+    /// Writes a call into the journal.
+    pub fn write(&mut self, call: &Call, operation: Operation, user: Option<String>, reply: &Reply) {
+        let answered = reply.ending == Ending::Answer;
+        self.journal.write(Entry {
+            n: 0,
+            at_ms: call.at_ms,
+            method: call.method.to_string(),
+            path: call.full_path(),
+            status: if answered { reply.status } else { 0 },
+            client_request_id: call.client_request_id.clone(),
+            user,
+            effect: reply.effect.clone(),
+            operation,
+            retry_after: reply.header("retry-after").map(Into::into),
+            batch: call.batch,
+        });
+    }
+
+    /// Answers a request for a token.
+    pub fn token(&mut self, asked: &Asked) -> Reply {
+        self.with_faults(Operation::Token, None, |world| {
+            let unix = Timestamp::now().as_second() + world.settings.clock_ahead;
+            world.tokens.issue(asked, &world.tenant, world.settings.token_lifetime, unix, &mut world.rng)
+        })
+    }
+}
+
+/// Answers a call without a valid token.
+pub fn unauthorized() -> Reply {
+    let challenge = r#"Bearer realm="", authorization_uri="https://login.microsoftonline.com/common/oauth2/authorize""#;
+    let headers = vec![("WWW-Authenticate", challenge.to_owned())];
+    let text = "Lifetime validation failed, the token is expired or was never issued.";
+    Reply { headers, ..Reply::error(401, "InvalidAuthenticationToken", text) }
+}

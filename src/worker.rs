@@ -1,0 +1,328 @@
+//! DRIVES: broker session, deliveries, settlement, drain.
+//!
+//! [`session`] is one broker session; [`run`] is the loop round it that backs off and starts afresh. A delivery is
+//! acknowledged last, by [`handle`], after [`crate::reset`] has recorded and published.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use jiff::Timestamp;
+use tokio::sync::RwLock;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::adapters::amqp::{self, Delivery, Inbox, Incoming, Lost, Outgoing, Publisher, Session};
+use crate::adapters::{JobPorts, Outlet, Shared, upkeep};
+use crate::admin::Health;
+use crate::domain::event;
+use crate::domain::reason::Reason;
+use crate::domain::request::{Lane, Malformed, Request};
+use crate::drive::{count_rejection, drive};
+use crate::metrics::Metrics;
+use crate::ports::Job;
+use crate::reset::{Rules, Settlement};
+
+/// What a worker needs.
+#[derive(Clone)]
+pub struct Worker {
+    /// Graph and ledger.
+    pub shared: Arc<Shared>,
+    /// What to go by.
+    pub rules: Arc<Rules>,
+    /// Where the broker is.
+    pub broker: Arc<amqp::Settings>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// What `/readyz` says.
+    pub health: Health,
+    /// How long a drain may take.
+    pub grace: Duration,
+}
+
+/// A hold longer than this stops consumption, rather than pump the backlog through the retry queues.
+const LONG_HOLD: Duration = Duration::from_secs(30);
+/// From this many deliveries on, one is suspected to kill the worker and runs alone.
+const SUSPICIOUS: u64 = 3;
+/// How much of the grace period attempts get to finish on their own.
+const SOFT_SHARE: f64 = 0.7;
+
+/// Consumes until `stop`, through as many broker sessions as it takes.
+pub async fn run(worker: Worker, stop: CancellationToken) {
+    let mut jobs = JoinSet::new();
+    let backoff = || {
+        let waits = ExponentialBuilder::default().with_min_delay(Duration::from_millis(500));
+        waits.with_max_delay(Duration::from_secs(30)).with_jitter().without_max_times().build()
+    };
+    let mut waits = backoff();
+    while !stop.is_cancelled() {
+        let started = Instant::now();
+        let ended = session(&worker, &mut jobs, &stop).await;
+        worker.disconnected();
+        let Err(error) = ended else { break };
+        if started.elapsed() > Duration::from_secs(60) {
+            waits = backoff();
+        }
+        let wait = waits.next().unwrap_or(Duration::from_secs(30));
+        warn!(error = %error, retry_after_ms = wait.as_millis(), "broker session ended");
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+    // Attempts of sessions that died finish the call in flight; a drained session has left none.
+    let _ = tokio::time::timeout(worker.grace.mul_f64(1.0 - SOFT_SHARE), join_all(&mut jobs)).await;
+}
+
+/// How a session ended that was not drained.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    NotOpened(amqp::SessionError),
+    #[error("{0}")]
+    Died(String),
+}
+
+/// One broker session, from connect to drain (`Ok`) or to its death (`Err`).
+async fn session(worker: &Worker, jobs: &mut JoinSet<()>, stop: &CancellationToken) -> Result<(), Ended> {
+    let token = CancellationToken::new();
+    let opened = tokio::select! {
+        opened = Session::open(&worker.broker, token.clone()) => opened,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let (session, mut inbox) = opened.map_err(Ended::NotOpened)?;
+    worker.health.set_publisher(true);
+    worker.metrics.set_broker_connected(true);
+    let here = Here::new(worker, &session);
+    let beside = JoinSet::from_iter([upkeep::post(worker.shared.clone(), worker.metrics.clone(), session.publisher())]);
+    let consumed = consume(worker, &session, &mut inbox, &here, jobs, stop).await;
+    drop(beside);
+    match consumed {
+        Ok(()) => {
+            drain(worker, session, &here.halt, jobs).await;
+            Ok(())
+        }
+        Err(Lost) => Err(Ended::Died(session.why().unwrap_or("the broker session is over").to_owned())),
+    }
+}
+
+/// Spawns a job for every delivery until `stop` (`Ok`) or the end of the session.
+async fn consume(
+    worker: &Worker,
+    session: &Session,
+    inbox: &mut Inbox,
+    here: &Here,
+    jobs: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) -> Result<(), Lost> {
+    start(worker, session).await?;
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    let mut paused = None;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = session.token().cancelled() => return Err(Lost),
+            Some(ended) = jobs.join_next() => report(ended)?,
+            _ = tick.tick() => pace(worker, session, &mut paused).await?,
+            Some(incoming) = inbox.tickets.recv() => receive(incoming, here, jobs)?,
+            Some(incoming) = inbox.batch.recv() => receive(incoming, here, jobs)?,
+        }
+    }
+}
+
+fn receive(incoming: Incoming, here: &Here, jobs: &mut JoinSet<()>) -> Result<(), Lost> {
+    let Incoming::Delivery(delivery) = incoming else { return Err(Lost) };
+    jobs.spawn(here.clone().handle(*delivery));
+    Ok(())
+}
+
+async fn start(worker: &Worker, session: &Session) -> Result<(), Lost> {
+    for lane in Lane::ALL {
+        session.consume(lane).await?;
+    }
+    worker.health.set_consuming(true);
+    info!("consuming");
+    Ok(())
+}
+
+/// Stops consuming under a long hold or while the broker refuses messages, and resumes with jitter when it is over.
+async fn pace(worker: &Worker, session: &Session, paused: &mut Option<Instant>) -> Result<(), Lost> {
+    worker.health.beat();
+    let hold = held_for(worker);
+    let refused = session.blocked() || !worker.health.publisher();
+    if hold > LONG_HOLD || refused {
+        if paused.is_none() {
+            info!(hold_seconds = hold.as_secs(), refused, "consumption stops");
+            worker.health.set_consuming(false);
+            for lane in Lane::ALL {
+                session.cancel(lane).await?;
+            }
+        }
+        *paused = Some(Instant::now() + Duration::from_secs(5).mul_f64(fastrand::f64()));
+    } else if paused.is_some_and(|until| until <= Instant::now()) {
+        *paused = None;
+        start(worker, session).await?;
+    }
+    Ok(())
+}
+
+fn held_for(worker: &Worker) -> Duration {
+    let until = worker.shared.graph.held_until();
+    until.map_or(Duration::ZERO, |until| until.duration_since(Timestamp::now()).try_into().unwrap_or_default())
+}
+
+/// Two stages under one deadline: take nothing more and let attempts finish; then stop them before their next call.
+/// What is left goes back to the broker.
+async fn drain(worker: &Worker, session: Session, halt: &CancellationToken, jobs: &mut JoinSet<()>) {
+    worker.health.set_draining();
+    info!(jobs = jobs.len(), grace_seconds = worker.grace.as_secs(), "draining");
+    for lane in Lane::ALL {
+        if session.cancel(lane).await.is_err() {
+            warn!(lane = lane.name(), "a consumer could not be cancelled");
+        }
+    }
+    let soft = worker.grace.mul_f64(SOFT_SHARE);
+    if tokio::time::timeout(soft, join_all(jobs)).await.is_err() {
+        warn!(jobs = jobs.len(), "attempts are stopped before their next call");
+        halt.cancel();
+        let hard = worker.grace.saturating_sub(soft).mul_f64(0.7);
+        if tokio::time::timeout(hard, join_all(jobs)).await.is_err() {
+            error!(jobs = jobs.len(), "attempts did not stop in time; their deliveries go back to the broker");
+            jobs.abort_all();
+        }
+    }
+    upkeep::last_post(&worker.shared, &worker.metrics, &session.publisher()).await;
+    session.close().await;
+    info!("drained");
+}
+
+async fn join_all(jobs: &mut JoinSet<()>) {
+    while let Some(ended) = jobs.join_next().await {
+        let _ = report(ended);
+    }
+}
+
+/// A job that died of a bug cannot settle its delivery: only the end of the session gives it back.
+fn report(ended: Result<(), tokio::task::JoinError>) -> Result<(), Lost> {
+    ended.map_err(|error| {
+        error!(error = %error, "a job died; its delivery goes back to the broker");
+        Lost
+    })
+}
+
+impl Worker {
+    fn disconnected(&self) {
+        self.health.set_publisher(false);
+        self.health.set_consuming(false);
+        self.metrics.set_broker_connected(false);
+    }
+}
+
+/// What every delivery of a session needs.
+#[derive(Clone)]
+struct Here {
+    worker: Worker,
+    publisher: Publisher,
+    halt: CancellationToken,
+    /// Held shared by most, alone by a suspicious delivery.
+    turns: Arc<RwLock<()>>,
+}
+
+impl Here {
+    fn new(worker: &Worker, session: &Session) -> Self {
+        // The session's own token would take the connection with it: a drain stops attempts and still settles.
+        let halt = session.token().child_token();
+        Self { worker: worker.clone(), publisher: session.publisher(), halt, turns: Arc::default() }
+    }
+
+    /// One delivery, from its body to its acknowledgement.
+    async fn handle(self, delivery: Delivery) {
+        let received = Timestamp::now();
+        if delivery.redelivered {
+            self.worker.metrics.redelivered();
+        }
+        if delivery.delivery_count > SUSPICIOUS {
+            warn!(deliveries = delivery.delivery_count, "a delivery that came back often runs alone");
+            let _alone = self.turns.write().await;
+            self.work(delivery, received).await;
+        } else {
+            let _shared = self.turns.read().await;
+            self.work(delivery, received).await;
+        }
+    }
+
+    async fn work(&self, delivery: Delivery, received: Timestamp) {
+        let request = match Request::parse(&delivery.body, &delivery.envelope) {
+            Ok(request) => request,
+            Err(malformed) => return self.reject(delivery, &malformed, received).await,
+        };
+        let job = Job { request, envelope: delivery.envelope.clone() };
+        let ports = JobPorts::new(
+            self.worker.shared.clone(),
+            self.outlet(),
+            job.clone(),
+            delivery.body.clone(),
+            self.halt.clone(),
+        );
+        match drive(&ports, &job, &self.worker.rules, &self.worker.metrics, received).await {
+            // Left unsettled: the broker has it back when the session ends.
+            Settlement::GivenBack => return,
+            Settlement::Refused(outcome, _) if outcome.reason == Reason::IdReused => {
+                let detail = "the id belongs to another request";
+                if !self.dead_letter(&delivery, outcome.reason, detail, received).await {
+                    return;
+                }
+            }
+            Settlement::Concluded(..)
+            | Settlement::Repeated
+            | Settlement::Superseded
+            | Settlement::Refused(..)
+            | Settlement::Deferred(_)
+            | Settlement::Again(_) => {}
+        }
+        acknowledge(delivery).await;
+    }
+
+    /// A body that is no request: its sender hears why, the body is kept for people, the queue goes on.
+    async fn reject(&self, delivery: Delivery, malformed: &Malformed, received: Timestamp) {
+        let event = event::rejection(malformed, &delivery.body, &delivery.envelope, received);
+        let told = self.publish(&Outgoing::result(&event)).await;
+        if told && self.dead_letter(&delivery, malformed.reason, &malformed.flaw.to_string(), received).await {
+            count_rejection(delivery.envelope.lane, malformed.reason, &self.worker.metrics, received);
+            acknowledge(delivery).await;
+        }
+    }
+
+    async fn dead_letter(&self, delivery: &Delivery, reason: Reason, detail: &str, received: Timestamp) -> bool {
+        let letter =
+            Outgoing::dead_letter(&delivery.body, &delivery.envelope, reason.code(), Some(detail), Some(received), 0);
+        let kept = self.publish(&letter).await;
+        if kept {
+            self.worker.metrics.dead_letter(reason);
+        }
+        kept
+    }
+
+    /// Publishes until the broker has it; `false` where the session ended first.
+    async fn publish(&self, outgoing: &Outgoing) -> bool {
+        crate::adapters::publish(&self.publisher, outgoing, &self.halt, self.refused().as_ref()).await.is_ok()
+    }
+
+    fn outlet(&self) -> Outlet {
+        Outlet::Broker(self.publisher.clone(), self.refused())
+    }
+
+    fn refused(&self) -> Arc<dyn Fn(bool) + Send + Sync> {
+        let health = self.worker.health.clone();
+        Arc::new(move |refused| health.set_publisher(!refused))
+    }
+}
+
+/// The last act. Where the channel is gone the broker delivers again, and the ledger knows what was done.
+async fn acknowledge(delivery: Delivery) {
+    if let Err(lost) = delivery.ack().await {
+        warn!(error = %lost, "an acknowledgement was lost; the delivery comes again");
+    }
+}

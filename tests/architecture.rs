@@ -1,0 +1,210 @@
+//! The house keeps its shape: who may import whom, how large files may grow, and a README that says what the code does.
+//!
+//! `UPDATE_README=1 cargo test --test architecture` writes the README's tables anew.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mfa_reset::domain::reason;
+use mfa_reset::metrics::Metrics;
+
+/// A room, and which other rooms it may name.
+const ROOMS: [(&str, &[&str]); 15] = [
+    ("domain", &[]),
+    ("ports.rs", &["domain"]),
+    ("reset.rs", &["domain", "ports"]),
+    ("adapters/amqp", &["domain", "ports"]),
+    ("adapters/graph", &["domain", "ports"]),
+    ("adapters/ledger", &["domain", "ports"]),
+    ("adapters/mod.rs", &["domain", "ports"]),
+    ("adapters/upkeep.rs", &["domain", "metrics", "admin"]),
+    ("drive.rs", &["domain", "ports", "reset", "adapters", "metrics"]),
+    ("worker.rs", &["domain", "ports", "reset", "drive", "adapters", "metrics", "admin"]),
+    ("local.rs", &["domain", "ports", "reset", "drive", "adapters", "metrics"]),
+    ("config", &["domain"]),
+    ("metrics", &["domain"]),
+    ("schema", &["domain"]),
+    ("simulator", &[]),
+];
+
+/// What the pure room may not even name.
+const IMPURE: [&str; 12] = [
+    "async ",
+    "tokio",
+    "reqwest",
+    "lapin",
+    "axum",
+    "prometheus",
+    "sqlx",
+    "tracing",
+    "fastrand",
+    "std::env",
+    "std::fs",
+    "::now(",
+];
+
+/// The code that a reader must trust, and how many lines of it there may be: without tests, comments and blank lines.
+const TRUSTED: [&str; 6] = ["lib.rs", "domain", "ports.rs", "reset.rs", "worker.rs", "adapters/ledger"];
+const MOST_TRUSTED_LINES: usize = 3_100;
+/// No file is longer than this, without tests.
+const MOST_LINES: usize = 300;
+
+#[test]
+fn imports_point_inward() {
+    for (room, may) in ROOMS {
+        for (path, text) in sources(room) {
+            let statements: String = code(&text).lines().filter(|line| !is_comment(line)).collect();
+            for named in rooms_named_in(&statements) {
+                let own = room.split(['/', '.']).next().unwrap();
+                let inside = named == own && !room.starts_with("adapters/");
+                assert!(inside || named == "self" || may.contains(&named), "{} names {named}", path.display());
+            }
+        }
+    }
+}
+
+/// Every `crate::NAME`, and for adapters `crate::adapters::NAME` as another room unless it is their own.
+fn rooms_named_in(text: &str) -> Vec<&str> {
+    let word = |rest: &'_ str| rest.len() - rest.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_').len();
+    text.split("crate::").skip(1).map(|rest| &rest[..word(rest)]).filter(|name| !name.is_empty()).collect()
+}
+
+#[test]
+fn adapters_do_not_know_each_other() {
+    for adapter in ["amqp", "graph", "ledger"] {
+        for (path, text) in sources(&format!("adapters/{adapter}")) {
+            for other in ["amqp", "graph", "ledger", "upkeep"].into_iter().filter(|other| *other != adapter) {
+                let found = text.contains(&format!("adapters::{other}")) || text.contains(&format!("super::{other}::"));
+                assert!(!found, "{} names {other}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_domain_decides_and_cannot_act() {
+    for (path, text) in sources("domain") {
+        for word in IMPURE {
+            let found = code(&text).lines().any(|line| !is_comment(line) && line.contains(word));
+            assert!(!found, "{} names {word}", path.display());
+        }
+    }
+}
+
+#[test]
+fn only_config_reads_the_environment_and_only_the_command_line_knows_anyhow() {
+    for (path, text) in sources("") {
+        let name = path.display().to_string();
+        assert!(!text.contains("std::env::var") || name.contains("/config/"), "{name} reads the environment");
+        let may = name.contains("/commands/") || name.ends_with("main.rs");
+        assert!(!code(&text).contains("anyhow") || may, "{name} uses anyhow");
+    }
+}
+
+#[test]
+fn files_are_short_and_what_must_be_trusted_is_little() {
+    for (path, text) in sources("") {
+        let lines = code(&text).lines().count();
+        assert!(lines <= MOST_LINES, "{} has {lines} lines", path.display());
+    }
+    let count = |(_, text): &(PathBuf, String)| {
+        code(text).lines().filter(|line| !line.trim().is_empty() && !is_comment(line)).count()
+    };
+    let rooms = TRUSTED.map(|room| (room, sources(room).iter().map(count).sum::<usize>()));
+    let total: usize = rooms.iter().map(|(_, lines)| lines).sum();
+    println!("to be trusted: {rooms:?}, {total} lines");
+    assert!(total <= MOST_TRUSTED_LINES, "{total} lines have to be trusted");
+}
+
+#[test]
+fn the_top_level_holds_what_it_should() {
+    let allowed =
+        ["Cargo.toml", "Cargo.lock", "LICENSE", "README.md", "src", "tests", "benches", "deploy", "dashboards"];
+    for entry in fs::read_dir(root()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let known = name.starts_with('.') || name == "target" || allowed.contains(&name.as_str());
+        assert!(known, "{name} does not belong here");
+    }
+}
+
+#[test]
+fn the_readme_says_what_the_code_does() {
+    let path = root().join("README.md");
+    let mut readme = fs::read_to_string(&path).unwrap();
+    let written = readme.clone();
+    for (name, table) in [
+        ("reasons", reasons()),
+        ("settings", mfa_reset::config::reference_table()),
+        ("metrics", Metrics::new().unwrap().reference_table()),
+    ] {
+        let (begin, end) = (format!("<!-- {name}:"), format!("<!-- /{name} -->"));
+        let from = readme.find(&begin).expect(name);
+        let from = from + readme[from..].find('\n').unwrap() + 1;
+        let to = readme.find(&end).expect(name);
+        readme.replace_range(from..to, &table);
+    }
+    #[expect(clippy::disallowed_methods, reason = "a test asks whether to write")]
+    if std::env::var("UPDATE_README").is_ok() {
+        fs::write(&path, &readme).unwrap();
+    } else {
+        assert!(readme == written, "run UPDATE_README=1 cargo test --test architecture");
+    }
+}
+
+fn reasons() -> String {
+    let mut table = "| code | outcomes | meaning | again? | what to do |\n|---|---|---|---|---|\n".to_owned();
+    for entry in &reason::TABLE {
+        let outcomes: Vec<&str> = entry.outcomes.iter().map(|outcome| outcome.name()).collect();
+        let again = if entry.retryable { "yes" } else { "no" };
+        let (code, outcomes, meaning) = (entry.code, outcomes.join(", "), entry.meaning);
+        table += &format!("| `{code}` | {outcomes} | {meaning} | {again} | {} |\n", entry.action);
+    }
+    table
+}
+
+#[test]
+fn every_promise_names_tests_that_exist() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let promises: Vec<&str> = readme.lines().filter(|line| line.starts_with("| G")).collect();
+    assert_eq!(promises.len(), 13);
+    for promise in promises {
+        let shown_by = promise.rsplit('|').nth(1).unwrap();
+        let files: Vec<&str> = shown_by.split('`').skip(1).step_by(2).collect();
+        assert!(!files.is_empty(), "{promise}");
+        for file in files {
+            assert!(root().join(file).exists(), "{file} is promised and missing");
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every source file of a room, with its text.
+fn sources(room: &str) -> Vec<(PathBuf, String)> {
+    let place = root().join("src").join(room);
+    let mut files = Vec::new();
+    collect(&place, &mut files);
+    assert!(!files.is_empty(), "{} is empty", place.display());
+    files.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+fn collect(place: &Path, files: &mut Vec<PathBuf>) {
+    if place.is_dir() {
+        fs::read_dir(place).unwrap().for_each(|entry| collect(&entry.unwrap().path(), files));
+    } else if place.extension().is_some_and(|extension| extension == "rs") {
+        files.push(place.to_owned());
+    }
+}
+
+/// A file without the tests at its foot.
+fn code(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests").next().unwrap()
+}
+
+fn is_comment(line: &str) -> bool {
+    line.trim_start().starts_with("//")
+}

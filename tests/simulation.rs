@@ -1,0 +1,322 @@
+//! One reset in a world that crashes before and after every effect, repeats every effect and fails every effect.
+//!
+//! The promises hold in each: one result id (G1, G4), nothing removed that was registered later (G2), the delivery
+//! settled last (G3), two deliveries and two requests at once are safe (G11).
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+#[path = "simulation/world.rs"]
+mod world;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use mfa_reset::domain::event::Event;
+use mfa_reset::domain::guard::{HARMLESS_ROLES, Lookup, Membership, Policy};
+use mfa_reset::domain::method::MethodType;
+use mfa_reset::domain::outcome::{Fault, OutcomeKind};
+use mfa_reset::domain::reason::Reason;
+use mfa_reset::domain::request::{Envelope, Lane, Request};
+use mfa_reset::domain::retry::Limits;
+use mfa_reset::ports::Job;
+use mfa_reset::reset::{Rules, Settlement, run};
+use serde_json::json;
+use world::{EFFECTS, Strike, World, method};
+
+const STRIKES: [Strike; 5] = [Strike::CrashBefore, Strike::CrashAfter, Strike::Repeat, Strike::Fail, Strike::Lose];
+
+#[tokio::test]
+async fn a_lost_phone_is_reset_once_and_in_order() {
+    let world = World::new();
+    let kinds = drive(&world, job("1", "lost-phone"), 0).await;
+    assert_eq!(kinds, [OutcomeKind::Succeeded]);
+    world.with(|state| {
+        let order: Vec<&str> = state.journal.iter().map(String::as_str).collect();
+        assert_eq!(
+            order,
+            [
+                "intent",
+                "revoked",
+                "removed alternate Some(\"other number\")",
+                "removed mobile Some(\"old number\")",
+                "removed app None",
+                "revoked",
+                "recorded",
+                "published mfa-reset.succeeded.v1",
+                "settled",
+            ]
+        );
+        assert_eq!(state.audit.len(), 2);
+    });
+}
+
+/// Returns to the deliveries of a job until it is settled, as the worker and the broker do together.
+async fn drive(world: &World, mut job: Job, later: i64) -> Vec<OutcomeKind> {
+    for _ in 0..60 {
+        let settlement = run(world, &job, &rules(), || 0.5).await;
+        let dead = world.with(|state| state.dead);
+        match settlement {
+            _ if dead => {
+                world.restart(later);
+                register_anew(world);
+            }
+            Ok(Settlement::Concluded(..) | Settlement::Repeated | Settlement::Superseded | Settlement::Refused(..)) => {
+                world.with(|state| state.journal.push("settled".into()));
+                match world.with(|state| state.copies.pop()) {
+                    Some(copy) => job.envelope.deferral = copy,
+                    None => return world.with(|state| state.published.iter().filter_map(Event::outcome).collect()),
+                }
+            }
+            Ok(Settlement::Deferred(_)) => {
+                job.envelope.deferral = world.with(|state| state.copies.pop()).expect("a deferred job has a copy");
+                wait(world);
+            }
+            Ok(Settlement::Again(_) | Settlement::GivenBack) | Err(_) => wait(world),
+        }
+    }
+    panic!("the job never settles: {:?}", world.with(|state| state.journal.clone()));
+}
+
+/// Leases run out while a copy waits.
+fn wait(world: &World) {
+    world.with(|state| {
+        state.now += 20;
+        state.rows.values_mut().for_each(|row| row.leased = false);
+    });
+}
+
+/// The user registers a new mobile phone where the old one is gone: same id, another number.
+fn register_anew(world: &World) {
+    world.with(|state| {
+        let begun = state.rows.values().any(|row| row.plan.is_some());
+        if begun && !state.methods.iter().any(|method| method.method_type == MethodType::PhoneMobile) {
+            state.methods.push(method(MethodType::PhoneMobile, "mobile", Some("new number")));
+        }
+    });
+}
+
+#[tokio::test]
+async fn every_effect_may_crash_repeat_or_fail_and_the_promises_hold() {
+    for (name, prepare) in scenarios() {
+        let clean = World::new();
+        prepare(&clean);
+        drive(&clean, job("1", "lost-phone"), 0).await;
+        let effects = clean.with(|state| state.effects.len());
+        for strike in STRIKES {
+            for at in 0..effects {
+                for later in [1, 3600] {
+                    let world = World::new();
+                    prepare(&world);
+                    world.with(|state| state.strike = Some((at, strike)));
+                    drive(&world, job("1", "lost-phone"), later).await;
+                    promises(&world, &format!("{name}, {strike:?} at {at} of {effects}, {later} s later"));
+                }
+            }
+        }
+    }
+}
+
+type Scenario = (&'static str, fn(&World));
+
+fn scenarios() -> [Scenario; 5] {
+    [
+        ("plain", |_| ()),
+        ("throttled", |world| world.with(|state| state.throttle = 9)),
+        ("alternate phone is the default", |world| {
+            world.with(|state| state.default_method = Some("alternate".into()));
+        }),
+        ("no methods", |world| world.with(|state| state.methods.truncate(1))),
+        ("protected", |world| {
+            let role = vec![Membership::Role(Some("global administrator".into()))];
+            world.with(|state| state.memberships = Some(Lookup::Complete(role)));
+        }),
+    ]
+}
+
+fn promises(world: &World, run: &str) {
+    world.with(|state| {
+        let ids: BTreeSet<_> =
+            state.published.iter().filter(|event| event.outcome().is_some()).map(|event| event.id).collect();
+        assert_eq!(ids.len(), 1, "G1, G4: one result id; {run}");
+        let bodies: BTreeSet<String> = state.published.iter().map(|event| event.body.to_string()).collect();
+        assert!(bodies.len() <= 2, "G4: repeats are the same; {run}");
+        let new = state.removed.iter().any(|method| method.digest.as_deref() == Some("new number"));
+        assert!(!new, "G2: a phone registered later was removed; {run}");
+        let removed: BTreeSet<_> = state.removed.iter().map(|method| &method.id).collect();
+        assert_eq!(removed.len(), state.removed.len(), "G2: removed once; {run}");
+        let published = state.journal.iter().position(|line| line.starts_with("published mfa-reset"));
+        let settled = state.journal.iter().position(|line| line == "settled");
+        assert!(published < settled, "G3: settled after the result was published; {run}");
+        let first_change = state.journal.iter().position(|line| line.starts_with("removed") || line == "revoked");
+        let intent = state.journal.iter().position(|line| line == "intent");
+        assert!(first_change.is_none() || intent < first_change, "G9: intent before the first change; {run}");
+        assert!(state.held.is_empty(), "the user is released; {run}");
+        let doubt = state.rows.values().any(world::in_doubt);
+        let told = state.published.iter().any(|event| event.outcome() == Some(OutcomeKind::Partial));
+        assert!(!doubt || told, "G5: nothing is left in doubt unsaid; {run}");
+    });
+}
+
+#[tokio::test]
+async fn every_effect_of_the_ports_is_met_by_some_scenario() {
+    let ports = include_str!("../src/ports.rs");
+    let declared = ports.lines().filter(|line| line.starts_with("    fn ")).count();
+    assert_eq!(declared, EFFECTS.len() + 3, "now, call_id and calls have no effect; every other is in EFFECTS");
+    let mut met: BTreeSet<&str> = BTreeSet::new();
+    for (_, prepare) in scenarios() {
+        let world = World::new();
+        prepare(&world);
+        drive(&world, job("1", "lost-phone"), 0).await;
+        met.extend(world.with(|state| state.effects.clone()));
+    }
+    let stranger = World::new();
+    let mut forbidden = job("1", "lost-phone");
+    forbidden.envelope.producer = None;
+    drive(&stranger, forbidden, 0).await;
+    met.extend(stranger.with(|state| state.effects.clone()));
+    let busy = World::new();
+    busy.with(|state| state.held.insert("user".into(), 99));
+    let _ = run(&busy, &job("1", "lost-phone"), &rules(), || 0.0).await;
+    met.extend(busy.with(|state| state.effects.clone()));
+    assert_eq!(met, EFFECTS.into_iter().collect());
+}
+
+#[tokio::test]
+async fn a_redelivery_after_the_end_repeats_the_result_and_removes_nothing() {
+    let world = World::new();
+    drive(&world, job("1", "lost-phone"), 0).await;
+    world.with(|state| state.now += 3600);
+    register_anew(&world);
+    drive(&world, job("1", "lost-phone"), 0).await;
+    promises(&world, "redelivered an hour later");
+    world.with(|state| assert_eq!(state.published.len(), 2));
+}
+
+#[tokio::test]
+async fn the_same_number_registered_again_is_not_guessed_at() {
+    let world = World::new();
+    // The answer to the removal of the mobile phone is lost with the process, then the user registers it again.
+    let effects = {
+        let clean = World::new();
+        drive(&clean, job("1", "lost-phone"), 0).await;
+        clean.with(|state| state.effects.clone())
+    };
+    let mut removals = effects.iter().enumerate().filter(|(_, name)| **name == "remove");
+    // Alternate mobile, Authenticator (refused as the default), mobile.
+    let (mobile, _) = removals.nth(2).unwrap();
+    world.with(|state| state.strike = Some((mobile, Strike::CrashAfter)));
+    let dead = run(&world, &job("1", "lost-phone"), &rules(), || 0.5).await;
+    assert!(matches!(dead, Err(Fault::Stopped) | Ok(Settlement::GivenBack)));
+    world.restart(3600);
+    world.with(|state| state.methods.push(method(MethodType::PhoneMobile, "mobile", Some("old number"))));
+    drive(&world, job("1", "lost-phone"), 0).await;
+    world.with(|state| {
+        assert!(state.methods.iter().any(|method| method.id == "mobile"), "the phone stays");
+        assert_eq!(state.published[0].reason(), Some(Reason::Ambiguous));
+    });
+}
+
+#[tokio::test]
+async fn a_method_under_the_same_id_with_another_number_before_its_turn_stays() {
+    let world = World::new();
+    world.with(|state| state.strike = Some((5, Strike::CrashAfter)));
+    let _ = run(&world, &job("1", "lost-phone"), &rules(), || 0.5).await;
+    world.restart(3600);
+    world.with(|state| {
+        let phone = state.methods.iter_mut().find(|method| method.id == "mobile").unwrap();
+        phone.digest = Some("new number".into());
+    });
+    drive(&world, job("1", "lost-phone"), 0).await;
+    promises(&world, "replaced before its turn");
+    world.with(|state| assert!(state.methods.iter().any(|method| method.digest.as_deref() == Some("new number"))));
+}
+
+#[tokio::test]
+async fn two_deliveries_of_one_request_at_once_are_safe() {
+    let world = World::new();
+    tokio::join!(drive_one(&world, job("1", "lost-phone")), drive_one(&world, job("1", "lost-phone")));
+    drive(&world, job("1", "lost-phone"), 0).await;
+    promises(&world, "two deliveries at once");
+    world.with(|state| assert_eq!(state.revoked, 2));
+}
+
+#[tokio::test]
+async fn two_requests_for_one_user_take_turns() {
+    let world = World::new();
+    tokio::join!(drive_one(&world, job("1", "lost-phone")), drive_one(&world, job("2", "all")));
+    world.with(|state| assert_eq!(std::mem::take(&mut state.copies), [1], "one of them waits"));
+    let mut waiting = [job("1", "lost-phone"), job("2", "all")];
+    waiting.iter_mut().for_each(|job| job.envelope.deferral = 1);
+    for job in waiting {
+        drive(&world, job, 0).await;
+    }
+    world.with(|state| {
+        let ids: BTreeSet<_> = state.published.iter().map(|event| event.id).collect();
+        assert_eq!(ids.len(), 2);
+        assert_eq!(state.removed.len(), 4, "each method went once");
+        assert!(state.held.is_empty());
+    });
+}
+
+async fn drive_one(world: &World, job: Job) {
+    let _ = run(world, &job, &rules(), || 0.5).await;
+}
+
+#[tokio::test]
+async fn the_same_id_with_another_fingerprint_is_rejected_under_an_id_of_its_own() {
+    let world = World::new();
+    drive(&world, job("1", "lost-phone"), 0).await;
+    let kinds = drive(&world, job("1", "all"), 0).await;
+    assert_eq!(kinds, [OutcomeKind::Succeeded, OutcomeKind::Rejected]);
+    world.with(|state| assert_ne!(state.published[0].id, state.published[1].id));
+}
+
+#[tokio::test]
+async fn an_expired_request_is_never_surveyed() {
+    let world = World::new();
+    world.with(|state| state.now += 25 * 3600);
+    let kinds = drive(&world, job("1", "lost-phone"), 0).await;
+    assert_eq!(kinds, [OutcomeKind::Expired]);
+    world.with(|state| assert!(!state.effects.contains(&"resolve")));
+}
+
+#[tokio::test]
+async fn a_method_that_graph_calls_absent_and_still_lists_is_not_called_removed() {
+    let world = World::new();
+    world.with(|state| state.methods.push(method(MethodType::SoftwareOath, "stuck", None)));
+    // The pretended Graph removes by place: take the method away and let every list still show it.
+    world.with(|state| state.not_found = true);
+    drive(&world, job("1", "lost-phone"), 0).await;
+    world.with(|state| assert_eq!(state.published[0].reason(), Some(Reason::NotFoundButListed)));
+}
+
+fn job(id: &str, profile: &str) -> Job {
+    let body = json!({
+        "id": id, "ticket": {"system": "servicenow", "number": "INC1"}, "target": {"upn": "ada@contoso.test"},
+        "profile": profile, "requested_by": "sam@contoso.test", "requested_at": "1970-01-12T13:46:40Z",
+    });
+    let envelope = Envelope {
+        lane: Lane::Tickets,
+        message_id: None,
+        correlation_id: None,
+        content_type: None,
+        producer: Some("itsm".into()),
+        first_seen: None,
+        deferral: 0,
+        traceparent: None,
+    };
+    Job { request: Request::parse(body.to_string().as_bytes(), &envelope).unwrap(), envelope }
+}
+
+fn rules() -> Rules {
+    let policy = Policy {
+        producers: Some(["itsm".to_owned()].into()),
+        protected_users: BTreeSet::new(),
+        protected_groups: BTreeSet::new(),
+        harmless_roles: HARMLESS_ROLES.map(str::to_owned).into(),
+        cool_down: Duration::ZERO,
+        max_resets_per_hour: 600,
+    };
+    let limits = Limits { max_attempts: 8, deadline: Duration::from_secs(86_400) };
+    Rules { policy, limits, app: "app".into() }
+}
