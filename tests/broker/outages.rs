@@ -1,0 +1,93 @@
+//! The broker goes away, or cannot route: nothing is lost, and the work goes on by itself.
+
+use std::time::Duration;
+
+use lapin::options::QueueBindOptions;
+use lapin::types::FieldTable;
+
+use crate::broker;
+use crate::history::History;
+use crate::proxy::Proxy;
+use crate::requests::{bodies, mixed, request};
+use crate::stage::{Stage, until};
+
+#[tokio::test]
+async fn a_cut_connection_heals_and_every_result_arrives() {
+    let broker = broker::shared();
+    let mut stage = Stage::slow(&broker.url).await;
+    let uri: lapin::uri::AMQPUri = broker.url.parse().unwrap();
+    let proxy = Proxy::start(format!("{}:{}", uri.authority.host, uri.authority.port)).await;
+    stage.through(proxy.address);
+    stage.start_worker().await;
+    let (requests, user) = (mixed(501..=600), stage.queues.user());
+    stage.queues.publish("reset", &bodies(&requests), Some(&user)).await;
+    for known in [20, 50] {
+        until(Duration::from_secs(30), "some results", async || stage.queues.waiting("results").await >= known).await;
+        proxy.cut();
+        until(Duration::from_secs(10), "the worker notices", async || !stage.is_ready().await).await;
+        proxy.mend();
+        until(Duration::from_secs(60), "the worker is ready again", async || stage.is_ready().await).await;
+    }
+    assert!(stage.worker.as_mut().unwrap().is_running());
+    settle(&mut stage, &requests).await;
+}
+
+#[tokio::test]
+async fn a_broker_killed_and_started_again_loses_no_request() {
+    let mut broker = broker::own();
+    let mut stage = Stage::slow(&broker.url).await;
+    stage.start_worker().await;
+    let (requests, user) = (mixed(601..=700), stage.queues.user());
+    stage.queues.publish("reset", &bodies(&requests), Some(&user)).await;
+    until(Duration::from_secs(30), "some results", async || stage.queues.waiting("results").await >= 20).await;
+    broker.restart();
+    settle(&mut stage, &requests).await;
+    drop(stage);
+}
+
+/// Waits for all results and holds the history against the journal.
+async fn settle(stage: &mut Stage, requests: &[serde_json::Value]) {
+    let mut history = History::default();
+    history.collect(stage, requests, Duration::from_secs(120)).await;
+    until(Duration::from_secs(60), "the worker is ready again", async || stage.is_ready().await).await;
+    stage.finish().await;
+    history.take(stage).await;
+    history.assert_complete(requests);
+    history.assert_deletes(&stage.simulator.deleted().await, true);
+}
+
+#[tokio::test]
+async fn a_request_is_held_until_its_result_can_be_routed() {
+    let mut stage = Stage::new(&broker::shared().url).await;
+    stage.start_worker().await;
+    let (results, channel) = (stage.queues.name("results"), stage.queues.channel().await);
+    let name = || results.as_str().into();
+    channel.queue_unbind(name(), name(), "#".into(), FieldTable::default()).await.unwrap();
+    let (requests, user) = ([request("unroutable", 9, "re-register")], stage.queues.user());
+    stage.queues.publish("reset", &bodies(&requests), Some(&user)).await;
+    until(Duration::from_secs(30), "the reset is done", async || !stage.simulator.deleted().await.is_empty()).await;
+    until(
+        Duration::from_secs(30),
+        "the result waits in the outbox, or the worker has mended the binding",
+        async || {
+            stage.metric("mfa_reset_outbox_pending", "").await >= 1.0 || stage.queues.waiting("results").await >= 1
+        },
+    )
+    .await;
+
+    stage.kill_worker();
+    let mut kept = 0;
+    until(Duration::from_secs(10), "the request is back, or its result is there", async || {
+        kept = stage.queues.requests_waiting().await + stage.queues.waiting("results").await;
+        kept >= 1
+    })
+    .await;
+    channel.queue_bind(name(), name(), "#".into(), QueueBindOptions::default(), FieldTable::default()).await.unwrap();
+    stage.start_worker().await;
+    let mut history = History::default();
+    history.collect(&mut stage, &requests, Duration::from_secs(60)).await;
+    stage.finish().await;
+    history.take(&mut stage).await;
+    history.assert_complete(&requests);
+    history.assert_deletes(&stage.simulator.deleted().await, true);
+}
