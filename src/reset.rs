@@ -117,8 +117,7 @@ impl<P: Ports> Reset<'_, P> {
         Ok(())
     }
 
-    /// Everything before a change. The guard is asked by every attempt: people become administrators meanwhile. Ends
-    /// the job early where it says no, or only the plan is wanted.
+    /// Everything before a change; it may end the job. Every attempt asks the guard: people become administrators.
     async fn prepare(&self, progress: &mut Progress) -> Result<Option<Outcome>, Fault> {
         let request = &self.job.request;
         // A recorded plan is for an object id; names may have changed since.
@@ -128,14 +127,15 @@ impl<P: Ports> Reset<'_, P> {
         let hold = self.ports.take_user(&progress.lease, &user).await?;
         let Hold::Taken(last_reset) = hold else { return Err(Fault::UserHeld) };
         let facts = Facts { last_reset, ..self.ports.survey(&user).await? };
+        if let Some(plan) = &mut progress.plan {
+            plan.reconcile(&facts.methods, self.ports.now());
+        }
         let decision = guard::decide(request, &user, &facts, &self.rules.policy, self.ports.now());
         progress.decision = Some(decision);
         if let Decision::Deny(rule) = decision {
-            let detail = Some(rule.name().to_owned());
-            return Ok(Some(summary::stopped(progress.plan.as_ref(), rule.reason(), detail)));
+            return Ok(Some(summary::stopped(progress.plan.as_ref(), rule.reason(), Some(rule.name().into()))));
         }
-        if let Some(plan) = &mut progress.plan {
-            plan.reconcile(&facts.methods, self.ports.now());
+        if progress.plan.is_some() {
             return Ok(None);
         }
         let plan = Plan::make(&user.object_id, request.profile, &request.keep, &facts.methods, facts.read_at);
