@@ -11,7 +11,7 @@ use crate::proxy::Proxy;
 use crate::requests::{bodies, mixed, request};
 use crate::stage::{Stage, until};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cut_connection_heals_and_every_result_arrives() {
     let broker = broker::shared();
     let mut stage = Stage::slow(&broker.url).await;
@@ -63,7 +63,7 @@ async fn a_request_is_held_until_its_result_can_be_routed() {
     let (results, channel) = (stage.queues.name("results"), stage.queues.channel().await);
     let name = || results.as_str().into();
     channel.queue_unbind(name(), name(), "#".into(), FieldTable::default()).await.unwrap();
-    let (requests, user) = ([request("unroutable", 9, "re-register")], stage.queues.user());
+    let (requests, user) = ([request("unroutable:re-register", 12, "re-register")], stage.queues.user());
     stage.queues.publish("reset", &bodies(&requests), Some(&user)).await;
     until(Duration::from_secs(30), "the reset is done", async || !stage.simulator.deleted().await.is_empty()).await;
     until(
