@@ -3,23 +3,51 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tracing::warn;
 
 use crate::adapters::JobPorts;
-use crate::domain::outcome::OutcomeKind;
+use crate::domain::outcome::{Fault, OutcomeKind};
 use crate::domain::reason::Reason;
 use crate::domain::request::Lane;
+use crate::domain::retry::Cause;
+use crate::domain::rules::Rules;
 use crate::metrics::Metrics;
-use crate::ports::Job;
-use crate::reset::{self, Rules, Settlement};
+use crate::ports::{Job, Ports};
+use crate::reset::{Reset, Settlement};
+
+/// The longest wait between two tries while the ledger is away.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Works on a job that was received then, and counts.
 pub async fn drive(ports: &JobPorts, job: &Job, rules: &Rules, metrics: &Metrics, received: Timestamp) -> Settlement {
     let lane = job.envelope.lane;
     metrics.job_began(lane);
     let _left = OnDrop(|| metrics.job_left(lane));
-    let settlement = reset::settle(ports, job, rules, fastrand::f64, |cause| metrics.deferred(cause)).await;
+    let settlement = settle(&Reset { ports, job, rules }, metrics).await;
     count(job, &settlement, metrics, received);
     settlement
+}
+
+/// Runs attempts until the delivery can be settled: again where the wait was short, and in place where nothing can be
+/// written down because the ledger is away.
+async fn settle(reset: &Reset<'_, JobPorts>, metrics: &Metrics) -> Settlement {
+    let mut patience = Duration::from_secs(1);
+    loop {
+        match reset.run(fastrand::f64()).await {
+            Ok(Settlement::Again(cause)) => metrics.deferred(cause),
+            Ok(settlement) => return settlement,
+            Err(Fault::Stopped) => return Settlement::GivenBack,
+            Err(fault) => {
+                let retry_after_seconds = patience.as_secs();
+                warn!(request.id = %reset.job.request.key, %fault, retry_after_seconds, "job waits");
+                if reset.ports.pause(patience).await.is_err() {
+                    return Settlement::GivenBack;
+                }
+                metrics.deferred(Cause::Unavailable);
+                patience = (patience * 2).min(LONGEST_PATIENCE);
+            }
+        }
+    }
 }
 
 /// Counts a body that was no request.

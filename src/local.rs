@@ -13,10 +13,11 @@ use tracing::error;
 use crate::adapters::{JobPorts, Outlet, Shared, Write};
 use crate::domain::event;
 use crate::domain::request::{Envelope, Lane, Request};
+use crate::domain::rules::Rules;
 use crate::drive::{count_rejection, drive};
 use crate::metrics::Metrics;
 use crate::ports::Job;
-use crate::reset::{Rules, Settlement};
+use crate::reset::Settlement;
 
 /// How many lines are worked on at once; Graph's gate sets the pace.
 const CONCURRENCY: usize = 16;

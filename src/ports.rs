@@ -174,6 +174,13 @@ pub struct Deferral {
     pub changes: Vec<(usize, Step)>,
 }
 
+impl Deferral {
+    /// One that changes nothing but to end the lease.
+    pub const fn of(lease: &Lease) -> Self {
+        Self { number: lease.deferrals, spends: false, told: lease.told, changes: Vec::new() }
+    }
+}
+
 /// All that is written when a job ends.
 #[derive(Debug, Clone)]
 pub struct Conclusion {

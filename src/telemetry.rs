@@ -13,8 +13,10 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use crate::config::LogFormat;
 
 /// What other crates say is of interest when it is a warning; a directive of `log.filter` for the same crate wins.
-const QUIET: &str =
-    "lapin=warn,amq_protocol=warn,sqlx=warn,hyper=warn,hyper_util=warn,h2=warn,reqwest=warn,rustls=warn";
+const QUIET: &str = "amq_protocol=warn,sqlx=warn,hyper=warn,hyper_util=warn,h2=warn,reqwest=warn,rustls=warn";
+
+/// Says nothing whatever `log.filter` says: it logs returned messages with their bodies.
+const SILENT: &str = "lapin=off";
 
 /// Why logging could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +42,7 @@ fn subscriber<W>(format: LogFormat, filter: &str, writer: W) -> Result<Box<dyn S
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(format!("{QUIET},{filter}")).map_err(Error::Filter)?;
+    let filter = EnvFilter::try_new(format!("{QUIET},{filter},{SILENT}")).map_err(Error::Filter)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     Ok(match format {
         LogFormat::Text => Box::new(lines.with_ansi(stderr().is_terminal()).finish()),

@@ -1,29 +1,27 @@
 //! DRIVES: broker session, deliveries, settlement, drain.
 //!
-//! [`session`] is one broker session; [`run`] is the loop round it that backs off and starts afresh. A delivery is
-//! acknowledged last, by [`handle`], after [`crate::reset`] has recorded and published.
+//! One function is one broker session; [`run`] is the loop round it that backs off and starts afresh. A delivery is
+//! acknowledged last, after [`crate::reset`] has recorded and published.
+
+mod delivery;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use jiff::Timestamp;
-use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::adapters::amqp::{self, Delivery, Inbox, Incoming, Lost, Outgoing, Publisher, Session};
-use crate::adapters::{JobPorts, Outlet, Shared, upkeep};
+use crate::adapters::amqp::{self, Inbox, Incoming, Lost, Session};
+use crate::adapters::{Shared, upkeep};
 use crate::admin::Health;
-use crate::domain::event;
-use crate::domain::reason::Reason;
-use crate::domain::request::{Lane, Malformed, Request};
-use crate::drive::{count_rejection, drive};
+use crate::domain::request::Lane;
+use crate::domain::rules::Rules;
 use crate::metrics::Metrics;
-use crate::ports::Job;
-use crate::reset::{Rules, Settlement};
+use delivery::Here;
 
 /// What a worker needs.
 #[derive(Clone)]
@@ -44,8 +42,6 @@ pub struct Worker {
 
 /// A hold longer than this stops consumption, rather than pump the backlog through the retry queues.
 const LONG_HOLD: Duration = Duration::from_secs(30);
-/// From this many deliveries on, one is suspected to kill the worker and runs alone.
-const SUSPICIOUS: u64 = 3;
 /// How much of the grace period attempts get to finish on their own.
 const SOFT_SHARE: f64 = 0.7;
 
@@ -217,112 +213,5 @@ impl Worker {
         self.health.set_publisher(false);
         self.health.set_consuming(false);
         self.metrics.set_broker_connected(false);
-    }
-}
-
-/// What every delivery of a session needs.
-#[derive(Clone)]
-struct Here {
-    worker: Worker,
-    publisher: Publisher,
-    halt: CancellationToken,
-    /// Held shared by most, alone by a suspicious delivery.
-    turns: Arc<RwLock<()>>,
-}
-
-impl Here {
-    fn new(worker: &Worker, session: &Session) -> Self {
-        // The session's own token would take the connection with it: a drain stops attempts and still settles.
-        let halt = session.token().child_token();
-        Self { worker: worker.clone(), publisher: session.publisher(), halt, turns: Arc::default() }
-    }
-
-    /// One delivery, from its body to its acknowledgement.
-    async fn handle(self, delivery: Delivery) {
-        let received = Timestamp::now();
-        if delivery.redelivered {
-            self.worker.metrics.redelivered();
-        }
-        if delivery.delivery_count > SUSPICIOUS {
-            warn!(deliveries = delivery.delivery_count, "a delivery that came back often runs alone");
-            let _alone = self.turns.write().await;
-            self.work(delivery, received).await;
-        } else {
-            let _shared = self.turns.read().await;
-            self.work(delivery, received).await;
-        }
-    }
-
-    async fn work(&self, delivery: Delivery, received: Timestamp) {
-        let request = match Request::parse(&delivery.body, &delivery.envelope) {
-            Ok(request) => request,
-            Err(malformed) => return self.reject(delivery, &malformed, received).await,
-        };
-        let job = Job { request, envelope: delivery.envelope.clone() };
-        let ports = JobPorts::new(
-            self.worker.shared.clone(),
-            self.outlet(),
-            job.clone(),
-            delivery.body.clone(),
-            self.halt.clone(),
-        );
-        match drive(&ports, &job, &self.worker.rules, &self.worker.metrics, received).await {
-            // Left unsettled: the broker has it back when the session ends.
-            Settlement::GivenBack => return,
-            Settlement::Refused(outcome, _) if outcome.reason == Reason::IdReused => {
-                let detail = "the id belongs to another request";
-                if !self.dead_letter(&delivery, outcome.reason, detail, received).await {
-                    return;
-                }
-            }
-            Settlement::Concluded(..)
-            | Settlement::Repeated
-            | Settlement::Superseded
-            | Settlement::Refused(..)
-            | Settlement::Deferred(_)
-            | Settlement::Again(_) => {}
-        }
-        acknowledge(delivery).await;
-    }
-
-    /// A body that is no request: its sender hears why, the body is kept for people, the queue goes on.
-    async fn reject(&self, delivery: Delivery, malformed: &Malformed, received: Timestamp) {
-        let event = event::rejection(malformed, &delivery.body, &delivery.envelope, received);
-        let told = self.publish(&Outgoing::result(&event)).await;
-        if told && self.dead_letter(&delivery, malformed.reason, &malformed.flaw.to_string(), received).await {
-            count_rejection(delivery.envelope.lane, malformed.reason, &self.worker.metrics, received);
-            acknowledge(delivery).await;
-        }
-    }
-
-    async fn dead_letter(&self, delivery: &Delivery, reason: Reason, detail: &str, received: Timestamp) -> bool {
-        let letter =
-            Outgoing::dead_letter(&delivery.body, &delivery.envelope, reason.code(), Some(detail), Some(received), 0);
-        let kept = self.publish(&letter).await;
-        if kept {
-            self.worker.metrics.dead_letter(reason);
-        }
-        kept
-    }
-
-    /// Publishes until the broker has it; `false` where the session ended first.
-    async fn publish(&self, outgoing: &Outgoing) -> bool {
-        crate::adapters::publish(&self.publisher, outgoing, &self.halt, self.refused().as_ref()).await.is_ok()
-    }
-
-    fn outlet(&self) -> Outlet {
-        Outlet::Broker(self.publisher.clone(), self.refused())
-    }
-
-    fn refused(&self) -> Arc<dyn Fn(bool) + Send + Sync> {
-        let health = self.worker.health.clone();
-        Arc::new(move |refused| health.set_publisher(!refused))
-    }
-}
-
-/// The last act. Where the channel is gone the broker delivers again, and the ledger knows what was done.
-async fn acknowledge(delivery: Delivery) {
-    if let Err(lost) = delivery.ack().await {
-        warn!(error = %lost, "an acknowledgement was lost; the delivery comes again");
     }
 }

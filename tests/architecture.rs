@@ -2,7 +2,7 @@
 //!
 //! `UPDATE_README=1 cargo test --test architecture` writes the README's tables anew.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use mfa_reset::domain::reason;
 use mfa_reset::metrics::Metrics;
 
 /// A room, and which other rooms it may name.
-const ROOMS: [(&str, &[&str]); 15] = [
+const ROOMS: [(&str, &[&str]); 16] = [
     ("domain", &[]),
     ("ports.rs", &["domain"]),
     ("reset.rs", &["domain", "ports"]),
@@ -22,6 +22,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("adapters/upkeep.rs", &["domain", "metrics", "admin"]),
     ("drive.rs", &["domain", "ports", "reset", "adapters", "metrics"]),
     ("worker.rs", &["domain", "ports", "reset", "drive", "adapters", "metrics", "admin"]),
+    ("worker", &["domain", "ports", "reset", "drive", "adapters", "metrics", "admin"]),
     ("local.rs", &["domain", "ports", "reset", "drive", "adapters", "metrics"]),
     ("config", &["domain"]),
     ("metrics", &["domain"]),
@@ -46,8 +47,8 @@ const IMPURE: [&str; 12] = [
 ];
 
 /// The code that a reader must trust, and how many lines of it there may be: without tests, comments and blank lines.
-const TRUSTED: [&str; 6] = ["lib.rs", "domain", "ports.rs", "reset.rs", "worker.rs", "adapters/ledger"];
-const MOST_TRUSTED_LINES: usize = 3_100;
+const TRUSTED: [&str; 7] = ["lib.rs", "domain", "ports.rs", "reset.rs", "worker.rs", "worker", "adapters/ledger"];
+const MOST_TRUSTED_LINES: usize = 3_400;
 /// No file is longer than this, without tests.
 const MOST_LINES: usize = 300;
 
@@ -114,8 +115,7 @@ fn files_are_short_and_what_must_be_trusted_is_little() {
     };
     let rooms = TRUSTED.map(|room| (room, sources(room).iter().map(count).sum::<usize>()));
     let total: usize = rooms.iter().map(|(_, lines)| lines).sum();
-    println!("to be trusted: {rooms:?}, {total} lines");
-    assert!(total <= MOST_TRUSTED_LINES, "{total} lines have to be trusted");
+    assert!(total <= MOST_TRUSTED_LINES, "{total} lines have to be trusted: {rooms:?}");
 }
 
 #[test]

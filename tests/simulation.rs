@@ -18,8 +18,9 @@ use mfa_reset::domain::outcome::{Fault, OutcomeKind};
 use mfa_reset::domain::reason::Reason;
 use mfa_reset::domain::request::{Envelope, Lane, Request};
 use mfa_reset::domain::retry::Limits;
+use mfa_reset::domain::rules::Rules;
 use mfa_reset::ports::Job;
-use mfa_reset::reset::{Rules, Settlement, run};
+use mfa_reset::reset::{Reset, Settlement};
 use serde_json::json;
 use world::{EFFECTS, Strike, World, method};
 
@@ -53,7 +54,7 @@ async fn a_lost_phone_is_reset_once_and_in_order() {
 /// Returns to the deliveries of a job until it is settled, as the worker and the broker do together.
 async fn drive(world: &World, mut job: Job, later: i64) -> Vec<OutcomeKind> {
     for _ in 0..60 {
-        let settlement = run(world, &job, &rules(), || 0.5).await;
+        let settlement = run(world, &job).await;
         let dead = world.with(|state| state.dead);
         match settlement {
             _ if dead => {
@@ -116,6 +117,10 @@ async fn every_effect_may_crash_repeat_or_fail_and_the_promises_hold() {
     }
 }
 
+async fn run(world: &World, job: &Job) -> Result<Settlement, Fault> {
+    Reset { ports: world, job, rules: &rules() }.run(0.5).await
+}
+
 type Scenario = (&'static str, fn(&World));
 
 fn scenarios() -> [Scenario; 5] {
@@ -176,7 +181,7 @@ async fn every_effect_of_the_ports_is_met_by_some_scenario() {
     met.extend(stranger.with(|state| state.effects.clone()));
     let busy = World::new();
     busy.with(|state| state.held.insert("user".into(), 99));
-    let _ = run(&busy, &job("1", "lost-phone"), &rules(), || 0.0).await;
+    let _ = run(&busy, &job("1", "lost-phone")).await;
     met.extend(busy.with(|state| state.effects.clone()));
     assert_eq!(met, EFFECTS.into_iter().collect());
 }
@@ -205,7 +210,7 @@ async fn the_same_number_registered_again_is_not_guessed_at() {
     // Alternate mobile, Authenticator (refused as the default), mobile.
     let (mobile, _) = removals.nth(2).unwrap();
     world.with(|state| state.strike = Some((mobile, Strike::CrashAfter)));
-    let dead = run(&world, &job("1", "lost-phone"), &rules(), || 0.5).await;
+    let dead = run(&world, &job("1", "lost-phone")).await;
     assert!(matches!(dead, Err(Fault::Stopped) | Ok(Settlement::GivenBack)));
     world.restart(3600);
     world.with(|state| state.methods.push(method(MethodType::PhoneMobile, "mobile", Some("old number"))));
@@ -220,7 +225,7 @@ async fn the_same_number_registered_again_is_not_guessed_at() {
 async fn a_method_under_the_same_id_with_another_number_before_its_turn_stays() {
     let world = World::new();
     world.with(|state| state.strike = Some((5, Strike::CrashAfter)));
-    let _ = run(&world, &job("1", "lost-phone"), &rules(), || 0.5).await;
+    let _ = run(&world, &job("1", "lost-phone")).await;
     world.restart(3600);
     world.with(|state| {
         let phone = state.methods.iter_mut().find(|method| method.id == "mobile").unwrap();
@@ -259,7 +264,7 @@ async fn two_requests_for_one_user_take_turns() {
 }
 
 async fn drive_one(world: &World, job: Job) {
-    let _ = run(world, &job, &rules(), || 0.5).await;
+    let _ = run(world, &job).await;
 }
 
 #[tokio::test]

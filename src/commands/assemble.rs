@@ -14,8 +14,8 @@ use crate::adapters::ledger::{Ledger, SigningKey};
 use crate::adapters::{Shared, amqp, upkeep};
 use crate::admin::Health;
 use crate::config::Config;
+use crate::domain::rules::Rules;
 use crate::metrics::Metrics;
-use crate::reset::Rules;
 
 /// What every process that resets has.
 pub struct Process {

@@ -1,5 +1,7 @@
 //! Result events: CloudEvents 1.0 in structured JSON, with ids that are the same however often they are built.
 
+use std::time::Duration;
+
 use aws_lc_rs::digest;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -82,7 +84,8 @@ pub fn rejection(malformed: &Malformed, body: &[u8], envelope: &Envelope, now: T
 }
 
 /// Tells a ticket that its request waits.
-pub fn delayed(request: &Request, envelope: &Envelope, until: Timestamp, cause: &str, now: Timestamp) -> Event {
+pub fn delayed(request: &Request, envelope: &Envelope, wait: Duration, cause: &str, now: Timestamp) -> Event {
+    let until = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
     let id = Uuid::new_v5(&NAMESPACE, event_seed(&request.key, &request.fingerprint, "delayed").as_bytes());
     let data = json!({
         "request_id": request.key.id,

@@ -3,16 +3,17 @@
 //! No async, clock, randomness, environment, network or log in this room; `now` and jitter are arguments. It imports
 //! no other room.
 
-pub mod audit;
-pub mod event;
+pub mod request;
 pub mod fields;
-pub mod guard;
 pub mod json;
 pub mod method;
-pub mod outcome;
-pub mod plan;
 pub mod profile;
+pub mod guard;
+pub mod plan;
+pub mod outcome;
 pub mod reason;
-pub mod request;
-pub mod retry;
 pub mod summary;
+pub mod retry;
+pub mod rules;
+pub mod event;
+pub mod audit;

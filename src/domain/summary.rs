@@ -12,6 +12,15 @@ pub fn planned(plan: &Plan) -> Outcome {
     outcome
 }
 
+/// The outcome of a job that a reason stopped, wherever it was.
+pub fn stopped(plan: Option<&Plan>, reason: Reason, detail: Option<String>) -> Outcome {
+    match plan {
+        Some(plan) => of_plan(plan, Some((reason, detail))),
+        None if reason == Reason::Expired => Outcome::untouched(OutcomeKind::Expired, reason, detail),
+        None => Outcome::untouched(OutcomeKind::Failed, reason, detail),
+    }
+}
+
 /// The outcome of a plan that was carried out and verified, or stopped for a reason.
 pub fn of_plan(plan: &Plan, stopped: Option<(Reason, Option<String>)>) -> Outcome {
     let open_reason = stopped.as_ref().map(|(reason, _)| *reason);

@@ -85,8 +85,7 @@ pub fn rejection(body: &str) -> Event {
 }
 
 pub fn delayed(cause: Cause) -> Event {
-    let until = now() + jiff::SignedDuration::from_mins(5);
-    event::delayed(&full(), &envelope(), until, cause.name(), now())
+    event::delayed(&full(), &envelope(), std::time::Duration::from_secs(300), cause.name(), now())
 }
 
 pub fn policy() -> Policy {

@@ -6,16 +6,16 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use lapin::Consumer;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Connection, Consumer};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::connect::{Access, answer};
+use super::connect::{Access, Link, answer};
 use super::{Ending, Lost, Outgoing, PublishError, Publisher, SessionError, Settings};
 use crate::domain::request::Lane;
 
@@ -34,7 +34,7 @@ pub struct Submission {
 
 /// A connection to publish requests with.
 pub struct Client {
-    connection: Connection,
+    link: Link,
     prefix: String,
     publisher: Publisher,
 }
@@ -66,16 +66,16 @@ impl Client {
     /// Connects; checks nothing of the topology, since a request that no queue takes comes back.
     pub async fn open(settings: &Settings) -> Result<Self, SessionError> {
         let access = Access::read(settings)?;
-        let connection = access.connect("submit").await?;
+        let link = access.connect("submit").await?;
         let ending = Ending::new(CancellationToken::new());
         let (_, blocked) = watch::channel(false);
-        let publisher = Publisher::open(&connection, &settings.prefix, access.user(), blocked, ending).await?;
-        Ok(Self { connection, prefix: settings.prefix.clone(), publisher })
+        let publisher = Publisher::open(&link.connection, &settings.prefix, access.user(), blocked, ending).await?;
+        Ok(Self { link, prefix: settings.prefix.clone(), publisher })
     }
 
     /// Begins to listen for results. Before the request is published, or its result may be missed.
     pub async fn results(&self) -> Result<Results, SessionError> {
-        let channel = answer("opening a channel", self.connection.create_channel()).await?;
+        let channel = answer("opening a channel", self.link.connection.create_channel()).await?;
         let short = |name: String| ShortString::try_new(name).map_err(|e| SessionError::Configuration(e.to_string()));
         let queue = short(format!("{}.wait.{}", self.prefix, Uuid::new_v4()))?;
         let exchange = short(format!("{}.results", self.prefix))?;
@@ -99,7 +99,7 @@ impl Client {
 
     /// Says goodbye; the queue for results goes with the connection.
     pub async fn close(self) {
-        _ = timeout(Duration::from_secs(5), self.connection.close(200, "bye".into())).await;
+        self.link.close().await;
     }
 }
 

@@ -15,11 +15,14 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::ExposeSecret;
 use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{SessionError, Settings};
+use super::{SessionError, Settings, guard};
 
 /// How long connecting may take, TLS and login included.
 const CONNECT: Duration = Duration::from_secs(15);
+/// How long a goodbye may take.
+const CLOSE: Duration = Duration::from_secs(5);
 /// How long the broker may take to answer anything else.
 pub(super) const ANSWER: Duration = Duration::from_secs(15);
 /// A peer that falls silent is noticed after two of these, in seconds.
@@ -53,17 +56,18 @@ impl Access {
     }
 
     /// Connects; `purpose` is what the broker's own lists show.
-    pub(super) async fn connect(&self, purpose: &str) -> Result<Connection, SessionError> {
+    pub(super) async fn connect(&self, purpose: &str) -> Result<Link, SessionError> {
         let properties = ConnectionProperties::default().with_connection_name(format!("mfa-reset {purpose}").into());
-        let runtime = lapin::runtime::default_runtime().map_err(|error| self.refusal(&error))?;
-        let connecting = Connection::connect_uri_with_config(self.uri.clone(), properties, self.tls.clone(), runtime);
+        let hang_up = CancellationToken::new();
+        let connecting = guard::connect(self.uri.clone(), self.tls.clone(), properties, hang_up.clone());
+        let hang_up = hang_up.drop_guard();
         match timeout(CONNECT, connecting).await {
-            Ok(connected) => connected.map_err(|error| self.refusal(&error)),
-            Err(_) => Err(SessionError::Passing(format!(
-                "the broker at {} did not answer within {} s",
-                self.place(),
-                CONNECT.as_secs()
-            ))),
+            Ok(Ok(connection)) => Ok(Link { connection, _hang_up: hang_up }),
+            Ok(Err(error)) => Err(self.refusal(&error)),
+            Err(_) => {
+                let (place, limit) = (self.place(), CONNECT.as_secs());
+                Err(SessionError::Passing(format!("the broker at {place} did not answer within {limit} s")))
+            }
         }
     }
 
@@ -83,6 +87,19 @@ impl Access {
             )),
             Some(_) | None => SessionError::Passing(format!("cannot connect to the broker at {place}: {error}")),
         }
+    }
+}
+
+/// A connection, whose socket goes with it.
+pub(super) struct Link {
+    pub(super) connection: Connection,
+    _hang_up: DropGuard,
+}
+
+impl Link {
+    /// Says goodbye, and hangs up even on one who does not answer.
+    pub(super) async fn close(self) {
+        _ = timeout(CLOSE, self.connection.close(200, "bye".into())).await;
     }
 }
 
@@ -167,4 +184,63 @@ fn no_certificate(path: &Path, setting: &str) -> SessionError {
 
 fn read(path: &Path, setting: &str) -> Result<Vec<u8>, SessionError> {
     std::fs::read(path).map_err(|error| wrong(format!("{setting}: cannot read {}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn settings(url: &str) -> Settings {
+        Settings {
+            url: url.into(),
+            prefix: "mfa".into(),
+            declare: true,
+            ca_file: None,
+            client_cert_file: None,
+            client_key_file: None,
+            prefetch_tickets: 1,
+            prefetch_batch: 1,
+        }
+    }
+
+    #[rstest]
+    #[case("amqps://ada:s3cret@rabbit/%2f", "rabbit:5671", "ada")]
+    #[case("amqp://ada:s3cret@[2001:db8::1]:5673/mfa", "2001:db8::1:5673", "ada")]
+    #[case("amqp://127.0.0.1", "127.0.0.1:5672", "guest")]
+    #[case("amqps://ada@rabbit/mfa?auth_mechanism=external", "rabbit:5671", "ada")]
+    fn a_url_says_where_and_as_whom(#[case] url: &str, #[case] place: &str, #[case] user: &str) {
+        let access = Access::read(&settings(url)).unwrap();
+        assert_eq!((access.place().as_str(), access.user()), (place, user));
+        assert_eq!(access.uri.query.heartbeat, Some(HEARTBEAT));
+    }
+
+    #[rstest]
+    #[case("s3cret")]
+    #[case("amqp:s3cret")]
+    #[case("http://ada:s3cret@rabbit")]
+    #[case("amqp://ada:s3cret@rabbit:port")]
+    #[case("amqps://rabbit/s3cret?auth_mechanism=external")]
+    fn a_bad_url_is_refused_and_not_repeated(#[case] url: &str) {
+        let Err(SessionError::Configuration(message)) = Access::read(&settings(url)) else { panic!("{url} is taken") };
+        assert!(message.contains("broker.url") && !message.contains("s3cret"), "{message}");
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case("no certificate")]
+    #[case("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")]
+    fn an_unreadable_authority_is_refused(#[case] pem: &str) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), pem).unwrap();
+        let settings = Settings { ca_file: Some(file.path().to_owned()), ..settings("amqps://rabbit") };
+        assert!(matches!(Access::read(&settings), Err(SessionError::Configuration(what)) if what.contains("ca_file")));
+    }
+
+    #[test]
+    fn a_certificate_needs_its_key() {
+        let settings = Settings { client_cert_file: Some("cert.pem".into()), ..settings("amqps://rabbit") };
+        assert!(matches!(Access::read(&settings), Err(SessionError::Configuration(what)) if what.contains("together")));
+    }
 }

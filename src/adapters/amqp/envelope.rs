@@ -90,3 +90,94 @@ fn is_traceparent(text: &str) -> bool {
         && hex(parts.next(), 2)
         && parts.next().is_none()
 }
+
+#[cfg(test)]
+mod tests {
+    use lapin::types::ByteArray;
+    use rstest::rstest;
+
+    use super::*;
+
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn long(text: &str) -> AMQPValue {
+        AMQPValue::LongString(text.into())
+    }
+
+    fn properties(user: Option<&str>, headers: &[(&str, AMQPValue)]) -> BasicProperties {
+        let mut table = FieldTable::default();
+        for (name, value) in headers {
+            table.insert((*name).into(), value.clone());
+        }
+        let properties = BasicProperties::default().with_headers(table).with_message_id("m".into());
+        user.map(ShortString::from).into_iter().fold(properties, BasicProperties::with_user_id)
+    }
+
+    fn marks() -> Vec<(&'static str, AMQPValue)> {
+        let first_seen = long("2026-11-21T09:15:07Z");
+        vec![(FIRST_SEEN, first_seen), (ATTEMPT, AMQPValue::LongInt(3)), (PRODUCER, long("servicenow"))]
+    }
+
+    #[rstest]
+    #[case::our_own(Some("mfa"), Some("servicenow"), 3)]
+    #[case::of_a_stranger(Some("eve"), Some("eve"), 0)]
+    #[case::of_nobody(None, None, 0)]
+    fn marks_are_believed_only_on_our_own_copies(
+        #[case] user: Option<&str>,
+        #[case] producer: Option<&str>,
+        #[case] deferral: u32,
+    ) {
+        let envelope = read(&properties(user, &marks()), Lane::Batch, "mfa");
+        assert_eq!((envelope.producer.as_deref(), envelope.deferral), (producer, deferral));
+        assert_eq!(envelope.first_seen.is_some(), deferral > 0);
+        assert_eq!((envelope.lane, envelope.message_id.as_deref()), (Lane::Batch, Some("m")));
+    }
+
+    #[test]
+    fn what_nobody_vouched_for_does_not_become_ours_and_what_we_submit_is() {
+        let copy = properties(Some("mfa"), &[(PRODUCER, long(""))]);
+        assert_eq!(read(&copy, Lane::Tickets, "mfa").producer, None);
+        assert_eq!(read(&properties(Some("mfa"), &[]), Lane::Tickets, "mfa").producer.as_deref(), Some("mfa"));
+    }
+
+    #[rstest]
+    #[case::no_time(FIRST_SEEN, long("yesterday"))]
+    #[case::no_number(ATTEMPT, long("3"))]
+    #[case::negative(ATTEMPT, AMQPValue::LongLongInt(-1))]
+    #[case::too_large(ATTEMPT, AMQPValue::LongLongInt(1 << 40))]
+    #[case::too_long(TRACEPARENT, long(&TRACE.repeat(9)))]
+    fn a_mark_that_cannot_be_read_is_none(#[case] name: &str, #[case] value: AMQPValue) {
+        let envelope = read(&properties(Some("mfa"), &[(name, value)]), Lane::Tickets, "mfa");
+        assert_eq!((envelope.first_seen, envelope.deferral, envelope.traceparent), (None, 0, None));
+    }
+
+    #[rstest]
+    #[case(long(TRACE), true)]
+    #[case(AMQPValue::ShortString(TRACE.into()), true)]
+    #[case(AMQPValue::ByteArray(ByteArray::from(TRACE.as_bytes())), true)]
+    #[case(long(&TRACE.to_uppercase()), false)]
+    #[case(long("00-00000000000000000000000000000000-b7ad6b7169203331-01"), false)]
+    #[case(long(&format!("{TRACE}-more")), false)]
+    #[case(long(&TRACE.replacen("00", "ff", 1)), false)]
+    #[case(AMQPValue::LongString(vec![0xff; 55].into()), false)]
+    #[case(AMQPValue::Boolean(true), false)]
+    fn a_trace_context_is_taken_from_any_kind_of_text(#[case] value: AMQPValue, #[case] taken: bool) {
+        let envelope = read(&properties(None, &[(TRACEPARENT, value)]), Lane::Tickets, "mfa");
+        assert_eq!(envelope.traceparent.as_deref(), taken.then_some(TRACE));
+    }
+
+    #[rstest]
+    #[case(AMQPValue::ShortShortInt(7), 7)]
+    #[case(AMQPValue::ShortShortUInt(7), 7)]
+    #[case(AMQPValue::ShortInt(7), 7)]
+    #[case(AMQPValue::ShortUInt(7), 7)]
+    #[case(AMQPValue::LongInt(7), 7)]
+    #[case(AMQPValue::LongUInt(7), 7)]
+    #[case(AMQPValue::LongLongInt(7), 7)]
+    #[case(AMQPValue::LongLongInt(-7), 0)]
+    #[case(AMQPValue::Void, 0)]
+    fn a_delivery_count_is_taken_from_any_kind_of_number(#[case] value: AMQPValue, #[case] count: u64) {
+        assert_eq!(delivery_count(&properties(None, &[(DELIVERY_COUNT, value)])), count);
+        assert_eq!(delivery_count(&BasicProperties::default()), 0);
+    }
+}

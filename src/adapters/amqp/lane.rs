@@ -81,12 +81,14 @@ impl Tap {
 
     /// Stops the consumer, if it runs, and waits until all that the broker sent is in the inbox.
     pub(super) async fn cancel(&self) -> Result<(), Lost> {
-        let Some(running) = self.running.lock().await.take() else { return Ok(()) };
-        running.stopping.cancel();
-        let cancelling = self.channel.basic_cancel(running.tag, BasicCancelOptions::default());
+        let mut running = self.running.lock().await;
+        let Some(current) = running.as_mut() else { return Ok(()) };
+        current.stopping.cancel();
+        let cancelling = self.channel.basic_cancel(current.tag.clone(), BasicCancelOptions::default());
         let cancelled = answer(format!("cancelling {}", self.queue), cancelling).await;
         cancelled.map_err(|error| self.lost(&error.to_string()))?;
-        let pumped = timeout(ANSWER, running.pump).await;
+        let pumped = timeout(ANSWER, &mut current.pump).await;
+        *running = None;
         pumped.map_err(|_| self.lost("a cancelled consumer did not end")).map(|_| ())
     }
 

@@ -7,10 +7,12 @@ mod client;
 mod connect;
 mod delivery;
 mod envelope;
+mod guard;
 mod lane;
 mod outgoing;
 mod publisher;
 mod session;
+mod sieve;
 pub mod topology;
 
 use std::path::PathBuf;

@@ -180,3 +180,83 @@ pub(super) struct Letter {
     pub(super) properties: BasicProperties,
     pub(super) message_id: Option<ShortString>,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::super::envelope;
+    use super::*;
+    use crate::domain::request::Lane;
+
+    fn envelope() -> Envelope {
+        Envelope {
+            lane: Lane::Batch,
+            message_id: Some("m".into()),
+            correlation_id: Some("c".into()),
+            content_type: Some("application/json".into()),
+            producer: Some("servicenow".into()),
+            first_seen: None,
+            deferral: 0,
+            traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+        }
+    }
+
+    fn header<'a>(letter: &'a Letter, name: &str) -> Option<std::borrow::Cow<'a, str>> {
+        letter
+            .properties
+            .headers()
+            .as_ref()?
+            .inner()
+            .get(name)?
+            .as_long_string()
+            .map(|text| String::from_utf8_lossy(text.as_bytes()))
+    }
+
+    #[test]
+    fn a_copy_says_what_the_next_worker_must_know() {
+        let first_seen: Timestamp = "2026-11-21T09:15:07.123456789Z".parse().unwrap();
+        let copy = Outgoing::retry(b"{}", &envelope(), Duration::from_secs(60), first_seen, 2);
+        let letter = copy.letter("mfa", "worker").unwrap();
+        assert_eq!((letter.exchange.as_str(), letter.key.as_str()), ("mfa.retry", "batch.60"));
+        let read = envelope::read(&letter.properties, Lane::Batch, "worker");
+        assert_eq!(read, Envelope { first_seen: Some(first_seen), deferral: 2, ..envelope() });
+        assert_eq!((letter.properties.expiration(), letter.properties.reply_to()), (&None, &None));
+
+        let nobody = Envelope { producer: None, ..envelope() };
+        let copy = Outgoing::retry(b"{}", &nobody, Duration::from_secs(60), first_seen, 1).letter("mfa", "worker");
+        assert_eq!(envelope::read(&copy.unwrap().properties, Lane::Batch, "worker").producer, None);
+    }
+
+    #[test]
+    fn a_dead_letter_has_a_reason_and_a_bounded_detail() {
+        let dead = Outgoing::dead_letter(b"x", &envelope(), "malformed", Some(&"ä".repeat(9000)), None, 3);
+        let letter = dead.letter("mfa", "worker").unwrap();
+        assert_eq!((letter.exchange.as_str(), letter.key.as_str()), ("mfa.dead-letters", "batch"));
+        assert_eq!(header(&letter, REASON).as_deref(), Some("malformed"));
+        assert_eq!(header(&letter, DETAIL).map(|detail| detail.chars().count()), Some(MAX_DETAIL));
+        assert_eq!(header(&letter, FIRST_SEEN), None);
+    }
+
+    #[test]
+    fn an_event_is_known_without_reading_its_body() {
+        let mut event = Event {
+            id: Uuid::nil(),
+            event_type: "mfa-reset.failed.v1".into(),
+            routing_key: "result.failed.jira".into(),
+            correlation_id: Some("c".into()),
+            traceparent: None,
+            body: json!({"id": Uuid::nil(), "time": "2026-11-21T09:15:07.5Z", "source": "urn:x", "data": {}}),
+        };
+        let letter = Outgoing::result(&event).letter("mfa", "worker").unwrap();
+        assert_eq!((letter.exchange.as_str(), letter.key.as_str()), ("mfa.results", "result.failed.jira"));
+        assert_eq!(letter.properties.timestamp(), &Some(1_795_252_507));
+        assert_eq!(letter.properties.kind().as_ref().map(ShortString::as_str), Some("mfa-reset.failed.v1"));
+        assert_eq!(letter.properties.delivery_mode(), &Some(2));
+        assert_eq!(header(&letter, "cloudEvents_source").as_deref(), Some("urn:x"));
+        assert_eq!(header(&letter, "cloudEvents_subject"), None);
+        event.routing_key = "x".repeat(256);
+        assert!(Outgoing::result(&event).letter("mfa", "worker").is_err());
+    }
+}

@@ -3,6 +3,7 @@
 //! A channel carries one message at a time, so that a returned message belongs to the confirm it comes with: with
 //! several under way the library may hand it to a neighbour. Several channels make up for it.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use futures_util::future::try_join_all;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{Channel, Confirmation, Connection};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
 use super::connect::answer;
@@ -107,7 +108,7 @@ impl Inner {
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let Letter { exchange, key, body, properties, message_id } = letter;
         let publishing = async { channel.basic_publish(exchange, key, options, &body, properties).await?.await };
-        let why = match timeout(CONFIRM, publishing).await {
+        let why = match self.confirmed(publishing).await {
             Ok(Ok(Confirmation::Ack(None))) => return Ok(()),
             Ok(Ok(Confirmation::Nack(None))) => return Err(PublishError::Refused),
             Ok(Ok(Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)))) => {
@@ -118,10 +119,31 @@ impl Inner {
             }
             Ok(Ok(Confirmation::NotRequested)) => "the publishing channel gives no confirms".to_owned(),
             Ok(Err(error)) => format!("publishing failed: {error}"),
-            Err(_) => format!("the broker did not confirm a message within {} s", CONFIRM.as_secs()),
+            Err(why) => why,
         };
         self.ending.end(why);
         Err(PublishError::Lost)
+    }
+
+    /// Waits for the answer to a publish. While the broker is blocked it reads nothing, so the time does not count.
+    async fn confirmed(
+        &self,
+        publishing: impl Future<Output = lapin::Result<Confirmation>>,
+    ) -> Result<lapin::Result<Confirmation>, String> {
+        let mut blocked = self.blocked.clone();
+        let mut publishing = pin!(publishing);
+        loop {
+            blocked.mark_unchanged();
+            tokio::select! {
+                biased;
+                answer = &mut publishing => return Ok(answer),
+                () = self.ending.token.cancelled() => return Err("the session ended".to_owned()),
+                () = sleep(CONFIRM) => {}
+            }
+            if !*blocked.borrow() && !blocked.has_changed().unwrap_or(false) {
+                return Err(format!("the broker did not confirm a message within {} s", CONFIRM.as_secs()));
+            }
+        }
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Channel>> {

@@ -3,22 +3,16 @@
 //! Where any part of it fails, all of it ends: the token is cancelled, both connections are closed, and what was in
 //! hand is the broker's again.
 
-use std::time::Duration;
-
 use futures_util::{Stream, StreamExt};
-use lapin::{Connection, Event};
+use lapin::Event;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connect::Access;
+use super::connect::{Access, Link};
 use super::lane::Tap;
 use super::{Ending, Incoming, Lost, Publisher, SessionError, Settings, topology};
 use crate::domain::request::Lane;
-
-/// How long closing a connection may take.
-const CLOSE: Duration = Duration::from_secs(5);
 
 /// A session with the broker.
 pub struct Session {
@@ -52,15 +46,16 @@ impl Session {
     async fn establish(settings: &Settings, ending: Ending) -> Result<(Self, Inbox), SessionError> {
         let access = Access::read(settings)?;
         let (outward, inward) = tokio::try_join!(access.connect("publish"), access.connect("consume"))?;
-        topology::ensure(&inward, &settings.prefix, settings.declare).await?;
+        topology::ensure(&inward.connection, &settings.prefix, settings.declare).await?;
         let user = access.user();
         let tasks = TaskTracker::new();
-        let (block, blocked) = watch::channel(outward.status().blocked());
-        let events = (outward.events_listener(), inward.events_listener());
-        let publisher = Publisher::open(&outward, &settings.prefix, user, blocked.clone(), ending.clone()).await?;
+        let (block, blocked) = watch::channel(outward.connection.status().blocked());
+        let events = (outward.connection.events_listener(), inward.connection.events_listener());
+        let publisher =
+            Publisher::open(&outward.connection, &settings.prefix, user, blocked.clone(), ending.clone()).await?;
         let (to_tickets, tickets) = mpsc::unbounded_channel();
         let (to_batch, batch) = mpsc::unbounded_channel();
-        let tap = |lane, sender| Tap::open(&inward, settings, user, lane, sender, ending.clone());
+        let tap = |lane, sender| Tap::open(&inward.connection, settings, user, lane, sender, ending.clone());
         let taps = (tap(Lane::Tickets, to_tickets).await?, tap(Lane::Batch, to_batch).await?);
         tasks.spawn(keep(outward, events.0, ending.clone(), Some(block)));
         tasks.spawn(keep(inward, events.1, ending.clone(), None));
@@ -68,7 +63,8 @@ impl Session {
         Ok((session, Inbox { tickets, batch }))
     }
 
-    /// Begins to consume a lane, with as many deliveries in hand as its prefetch says; nothing if it does already.
+    /// Begins to consume a lane, with as many deliveries in hand as its prefetch says; nothing if it does already. To be
+    /// awaited to the end.
     pub async fn consume(&self, lane: Lane) -> Result<(), Lost> {
         self.tap(lane).consume(&self.tasks).await
     }
@@ -125,14 +121,9 @@ impl Drop for Session {
 }
 
 /// Holds a connection for as long as the session lasts, and ends the session with the connection.
-async fn keep(
-    connection: Connection,
-    events: impl Stream<Item = Event>,
-    ending: Ending,
-    block: Option<watch::Sender<bool>>,
-) {
+async fn keep(link: Link, events: impl Stream<Item = Event>, ending: Ending, block: Option<watch::Sender<bool>>) {
     let mut events = std::pin::pin!(events);
-    if !connection.status().connected() {
+    if !link.connection.status().connected() {
         ending.end("the connection to the broker was lost");
     }
     let tell = |blocked| block.iter().for_each(|block| _ = block.send_replace(blocked));
@@ -148,5 +139,5 @@ async fn keep(
             }
         }
     }
-    _ = timeout(CLOSE, connection.close(200, "bye".into())).await;
+    link.close().await;
 }

@@ -258,3 +258,41 @@ fn table(arguments: Vec<(&'static str, Argument)>) -> FieldTable {
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(name: &str) -> Vec<(&'static str, Argument)> {
+        let queue = queues().into_iter().find(|queue| queue.name == name).unwrap();
+        queue.purpose.arguments("mfa")
+    }
+
+    #[test]
+    fn there_is_a_retry_queue_for_each_lane_and_step_and_each_goes_back_to_its_lane() {
+        let queues = queues();
+        assert_eq!(queues.len(), 5 + 2 * retry::STEPS.len());
+        let waits: Vec<_> = queues.iter().filter(|queue| queue.exchange == "retry").collect();
+        assert_eq!((waits[1].name.as_str(), waits[1].key.as_str()), ("retry.tickets.60", "reset.60"));
+        for wait in waits {
+            let lane = wait.name.split('.').nth(1).unwrap();
+            let lane = queues.iter().find(|queue| queue.name == format!("requests.{lane}")).unwrap();
+            assert!(wait.key.starts_with(lane.key.trim_end_matches('#')), "{} comes back another way", wait.name);
+        }
+    }
+
+    #[test]
+    fn no_lane_dead_letters_into_a_loop_and_no_kept_message_is_dropped() {
+        let exchange = |name: &str| ("x-dead-letter-exchange", Argument::Text(name.to_owned()));
+        assert!(arguments("requests.batch").contains(&exchange("mfa.dead-letters")));
+        assert!(arguments("retry.batch.3600").contains(&exchange("mfa.requests")));
+        assert!(arguments("retry.batch.3600").contains(&("x-message-ttl", Argument::Number(3_600_000))));
+        for kept in ["dead-letters", "results", "audit"] {
+            let expected = [
+                ("x-queue-type", Argument::Text("quorum".into())),
+                ("x-delivery-limit", Argument::Number(1_000_000_000)),
+            ];
+            assert_eq!(arguments(kept), expected);
+        }
+    }
+}

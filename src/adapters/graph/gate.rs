@@ -178,3 +178,111 @@ impl Drop for Waiting<'_> {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    fn gate(requests_per_second: f64) -> Arc<Gate> {
+        Arc::new(Gate::new(requests_per_second, Arc::new(|_| {})))
+    }
+
+    /// When each of `count` callers was let in, in order.
+    async fn entries(gate: &Arc<Gate>, lane: Lane, count: usize) -> Vec<Instant> {
+        let mut callers = JoinSet::new();
+        for _ in 0..count {
+            let gate = Arc::clone(gate);
+            callers.spawn(async move { gate.admit(lane, 1).await.map(|()| Instant::now()).unwrap() });
+        }
+        let mut entries = callers.join_all().await;
+        entries.sort();
+        entries
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_second_sees_more_than_the_rate_and_a_burst() {
+        let entries = entries(&gate(50.0), Lane::Tickets, 200).await;
+        for window in entries.windows(61) {
+            assert!(window[60] - window[0] >= Duration::from_millis(990), "{:?}", window[60] - window[0]);
+        }
+        assert!(entries[199] - entries[0] <= Duration::from_secs(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_rate_still_lets_one_in_at_once() {
+        let entries = entries(&gate(0.5), Lane::Batch, 3).await;
+        assert_eq!((entries[2] - entries[0]).as_secs(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_pays_for_each_of_its_items() {
+        let gate = gate(10.0);
+        let started = Instant::now();
+        gate.admit(Lane::Tickets, 4).await.unwrap();
+        gate.admit(Lane::Tickets, 1).await.unwrap();
+        assert!(started.elapsed() >= Duration::from_millis(290));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tickets_go_before_batches() {
+        let gate = gate(10.0);
+        gate.asked(Some(Duration::from_secs(5)));
+        let (batch, tickets) = tokio::join!(entries(&gate, Lane::Batch, 20), entries(&gate, Lane::Tickets, 20));
+        assert!(tickets.last() < batch.first());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_enters_during_a_hold_and_no_stampede_follows_it() {
+        let gate = gate(10.0);
+        let started = Instant::now();
+        gate.asked(Some(Duration::from_secs(20)));
+        gate.asked(Some(Duration::from_secs(3)));
+        let entries = entries(&gate, Lane::Tickets, 30).await;
+        assert!(entries[0] - started >= Duration::from_secs(20) && entries[0] - started < Duration::from_secs(23));
+        assert!(entries.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_millis(99)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_hold_is_told_at_once_also_to_those_who_wait_already() {
+        let gate = gate(10.0);
+        gate.asked(Some(Duration::from_secs(20)));
+        let waiting = gate.admit(Lane::Tickets, 1);
+        let longer = async { gate.asked(Some(Duration::from_secs(300))) };
+        let (waited, ()) = tokio::join!(waiting, longer);
+        assert!(matches!(waited, Err(Fault::Throttled { after }) if after >= Duration::from_secs(280)));
+        let started = Instant::now();
+        assert!(gate.admit(Lane::Batch, 1).await.is_err());
+        assert!(started.elapsed().is_zero() && gate.held_until().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_graph_does_not_name_doubles_until_a_call_goes_well() {
+        let gate = gate(10.0);
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            gate.asked(None);
+            // Others that were under way do not make it longer.
+            gate.asked(None);
+            let wait = gate.remaining().as_secs_f64();
+            assert!((f64::from(seconds)..f64::from(seconds) * 1.4 + 0.1).contains(&wait), "{seconds}: {wait}");
+            tokio::time::advance(gate.remaining()).await;
+        }
+        gate.went_well();
+        gate.asked(Some(Duration::ZERO));
+        assert!((1.0..1.5).contains(&gate.remaining().as_secs_f64()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hold_learned_from_others_is_kept_as_it_is() {
+        let gate = gate(10.0);
+        let until = Timestamp::now() + Duration::from_secs(600);
+        gate.hold_until(until);
+        assert_eq!(gate.held_until(), Some(until));
+        gate.hold_until(until - Duration::from_secs(60));
+        assert_eq!(gate.held_until(), Some(until));
+        assert!(gate.remaining() > Duration::from_secs(598));
+    }
+}

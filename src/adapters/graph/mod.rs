@@ -1,6 +1,6 @@
 //! HOW: the calls we make to Microsoft Graph (v1.0, as an application), and nothing else.
 //!
-//! Reading calls wait at the [`gate`], are retried, and leave the ids of their requests on a [`Trail`]. Calls that
+//! Reading calls wait at the gate, are retried, and leave the ids of their requests on a [`Trail`]. Calls that
 //! change something are one request each: their caller has been admitted, has checked its lease, and is told when
 //! the outcome is unknown. What is private (numbers, addresses, tokens) does not leave this module, whose errors and
 //! logs name statuses and codes only. It must not decide anything, and must not know of metrics or other adapters.

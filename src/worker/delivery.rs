@@ -1,0 +1,130 @@
+//! One delivery, from its body to its acknowledgement.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::RwLock;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::Worker;
+use crate::adapters::amqp::{Delivery, Outgoing, Publisher, Session};
+use crate::adapters::{JobPorts, Outlet};
+use crate::domain::event;
+use crate::domain::reason::Reason;
+use crate::domain::request::{Malformed, Request};
+use crate::drive::{count_rejection, drive};
+use crate::ports::Job;
+use crate::reset::Settlement;
+
+/// From this many deliveries on, one is suspected to kill the worker and runs alone.
+const SUSPICIOUS: u64 = 3;
+
+/// What every delivery of a session needs.
+#[derive(Clone)]
+pub(super) struct Here {
+    worker: Worker,
+    publisher: Publisher,
+    /// Stops attempts before their next call; the session goes on.
+    pub(super) halt: CancellationToken,
+    /// Held shared by most, alone by a suspicious delivery.
+    turns: Arc<RwLock<()>>,
+}
+
+impl Here {
+    /// Makes it ready for a session.
+    pub(super) fn new(worker: &Worker, session: &Session) -> Self {
+        // The session's own token would take the connection with it: a drain stops attempts and still settles.
+        let halt = session.token().child_token();
+        Self { worker: worker.clone(), publisher: session.publisher(), halt, turns: Arc::default() }
+    }
+
+    /// One delivery, from its body to its acknowledgement.
+    pub(super) async fn handle(self, delivery: Delivery) {
+        let received = Timestamp::now();
+        if delivery.redelivered {
+            self.worker.metrics.redelivered();
+        }
+        if delivery.delivery_count > SUSPICIOUS {
+            warn!(deliveries = delivery.delivery_count, "a delivery that came back often runs alone");
+            let _alone = self.turns.write().await;
+            self.work(delivery, received).await;
+        } else {
+            let _shared = self.turns.read().await;
+            self.work(delivery, received).await;
+        }
+    }
+
+    async fn work(&self, delivery: Delivery, received: Timestamp) {
+        let request = match Request::parse(&delivery.body, &delivery.envelope) {
+            Ok(request) => request,
+            Err(malformed) => return self.reject(delivery, &malformed, received).await,
+        };
+        let job = Job { request, envelope: delivery.envelope.clone() };
+        let ports = JobPorts::new(
+            self.worker.shared.clone(),
+            self.outlet(),
+            job.clone(),
+            delivery.body.clone(),
+            self.halt.clone(),
+        );
+        match drive(&ports, &job, &self.worker.rules, &self.worker.metrics, received).await {
+            // Left unsettled: the broker has it back when the session ends.
+            Settlement::GivenBack => return,
+            Settlement::Refused(outcome, _) if outcome.reason == Reason::IdReused => {
+                let detail = "the id belongs to another request";
+                if !self.dead_letter(&delivery, outcome.reason, detail, received).await {
+                    return;
+                }
+            }
+            Settlement::Concluded(..)
+            | Settlement::Repeated
+            | Settlement::Superseded
+            | Settlement::Refused(..)
+            | Settlement::Deferred(_)
+            | Settlement::Again(_) => {}
+        }
+        acknowledge(delivery).await;
+    }
+
+    /// A body that is no request: its sender hears why, the body is kept for people, the queue goes on.
+    async fn reject(&self, delivery: Delivery, malformed: &Malformed, received: Timestamp) {
+        let event = event::rejection(malformed, &delivery.body, &delivery.envelope, received);
+        let told = self.publish(&Outgoing::result(&event)).await;
+        if told && self.dead_letter(&delivery, malformed.reason, &malformed.flaw.to_string(), received).await {
+            count_rejection(delivery.envelope.lane, malformed.reason, &self.worker.metrics, received);
+            acknowledge(delivery).await;
+        }
+    }
+
+    async fn dead_letter(&self, delivery: &Delivery, reason: Reason, detail: &str, received: Timestamp) -> bool {
+        let letter =
+            Outgoing::dead_letter(&delivery.body, &delivery.envelope, reason.code(), Some(detail), Some(received), 0);
+        let kept = self.publish(&letter).await;
+        if kept {
+            self.worker.metrics.dead_letter(reason);
+        }
+        kept
+    }
+
+    /// Publishes until the broker has it; `false` where the session ended first.
+    async fn publish(&self, outgoing: &Outgoing) -> bool {
+        crate::adapters::publish(&self.publisher, outgoing, &self.halt, self.refused().as_ref()).await.is_ok()
+    }
+
+    fn outlet(&self) -> Outlet {
+        Outlet::Broker(self.publisher.clone(), self.refused())
+    }
+
+    fn refused(&self) -> Arc<dyn Fn(bool) + Send + Sync> {
+        let health = self.worker.health.clone();
+        Arc::new(move |refused| health.set_publisher(!refused))
+    }
+}
+
+/// The last act. Where the channel is gone the broker delivers again, and the ledger knows what was done.
+async fn acknowledge(delivery: Delivery) {
+    if let Err(lost) = delivery.ack().await {
+        warn!(error = %lost, "an acknowledgement was lost; the delivery comes again");
+    }
+}
