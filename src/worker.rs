@@ -70,7 +70,7 @@ pub async fn run(worker: Worker, stop: CancellationToken) {
         let wait = waits.next().unwrap_or(Duration::from_secs(30));
         warn!(error = %error, retry_after_ms = wait.as_millis(), "broker session ended");
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = beating(&worker, tokio::time::sleep(wait)) => {}
             () = stop.cancelled() => {}
         }
     }
@@ -91,7 +91,7 @@ enum Ended {
 async fn session(worker: &Worker, jobs: &mut JoinSet<()>, stop: &CancellationToken) -> Result<(), Ended> {
     let token = CancellationToken::new();
     let opened = tokio::select! {
-        opened = Session::open(&worker.broker, token.clone()) => opened,
+        opened = beating(worker, Session::open(&worker.broker, token.clone())) => opened,
         () = stop.cancelled() => return Ok(()),
     };
     let (session, mut inbox) = opened.map_err(Ended::NotOpened)?;
@@ -103,7 +103,7 @@ async fn session(worker: &Worker, jobs: &mut JoinSet<()>, stop: &CancellationTok
     drop(beside);
     match consumed {
         Ok(()) => {
-            drain(worker, session, &here.halt, jobs).await;
+            beating(worker, drain(worker, session, &here.halt, jobs)).await;
             Ok(())
         }
         Err(Lost) => Err(Ended::Died(session.why().unwrap_or("the broker session is over").to_owned())),
@@ -202,6 +202,17 @@ async fn drain(worker: &Worker, session: Session, halt: &CancellationToken, jobs
     match timeout_at(until(1.0), goodbye).await {
         Ok(()) => info!("drained"),
         Err(_) => warn!("drained without a word from the broker"),
+    }
+}
+
+/// Waits, and shows meanwhile that the loop turns.
+async fn beating<T>(worker: &Worker, waiting: impl Future<Output = T>) -> T {
+    let mut waiting = std::pin::pin!(waiting);
+    loop {
+        worker.health.beat();
+        if let Ok(done) = tokio::time::timeout(Duration::from_secs(1), &mut waiting).await {
+            return done;
+        }
     }
 }
 

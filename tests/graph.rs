@@ -9,6 +9,8 @@ mod changing;
 mod reading;
 #[path = "graph/retry_after.rs"]
 mod retry_after;
+#[path = "graph/simulated.rs"]
+mod simulated;
 #[path = "graph/survey.rs"]
 mod survey;
 #[path = "graph/tokens.rs"]

@@ -100,6 +100,14 @@ impl JobPorts {
         result
     }
 
+    /// A reading call; it changes nothing, so that a stop need not wait for it.
+    async fn reading<T>(&self, name: &'static str, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        tokio::select! {
+            result = self.effect(name, work) => result,
+            () = self.stop.cancelled() => Err(Fault::Stopped),
+        }
+    }
+
     fn stopped(&self) -> Result<(), Fault> {
         if self.stop.is_cancelled() { Err(Fault::Stopped) } else { Ok(()) }
     }
@@ -136,7 +144,7 @@ impl Ports for JobPorts {
 
     async fn resolve(&self, target: &Target) -> Result<User, Fault> {
         let resolve = self.shared.graph.resolve(self.job.envelope.lane, target, &self.trail);
-        self.effect("resolve", resolve).await
+        self.reading("resolve", resolve).await
     }
 
     async fn take_user(&self, lease: &Lease, user: &User) -> Result<Hold, Fault> {
@@ -145,7 +153,7 @@ impl Ports for JobPorts {
 
     async fn survey(&self, user: &User) -> Result<Facts, Fault> {
         let survey = self.shared.graph.survey(self.job.envelope.lane, &user.object_id, &self.trail);
-        self.effect("survey", survey).await
+        self.reading("survey", survey).await
     }
 
     async fn write_plan(&self, lease: &Lease, plan: &Plan, intent: Value) -> Result<(), Fault> {
@@ -175,7 +183,7 @@ impl Ports for JobPorts {
 
     async fn list_methods(&self, user: &str) -> Result<Vec<Method>, Fault> {
         let list = self.shared.graph.list_methods(self.job.envelope.lane, user, &self.trail);
-        self.effect("list_methods", list).await
+        self.reading("list_methods", list).await
     }
 
     async fn remove(&self, user: &str, method: &Method, call: Uuid) -> Result<Removal, Fault> {

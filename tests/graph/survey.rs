@@ -55,8 +55,10 @@ async fn five_questions_are_asked_in_one_batch_and_read_to_the_last_page() {
     let group = json!({"@odata.type": "#microsoft.graph.group", "id": "G1", "isAssignableToRole": null, "securityEnabled": true});
     let more = format!("{}/v1.0/more", bench.server.uri());
     let memberships = json!({"status": 200, "body": {"value": [group], "@odata.nextLink": more}});
+    let groups = json!({"status": 200, "body": {"value": [{"id": "G2"}]}});
     let assignments = json!({"status": 200, "body": {"value": [{"roleDefinitionId": "R1"}, {"id": "x"}]}});
-    let special = HashMap::from([("transitiveMemberOf", memberships), ("roleAssignments", assignments)]);
+    let special =
+        HashMap::from([("transitiveMemberOf", memberships), ("groups", groups), ("roleAssignments", assignments)]);
     bench.answer("/v1.0/$batch", batch(special)).await;
     let role = json!({"@odata.type": "#microsoft.graph.directoryRole", "id": "r", "roleTemplateId": "T1"});
     bench.answer("/v1.0/more", move |_, _| ResponseTemplate::new(200).set_body_json(json!({"value": [role]}))).await;
@@ -64,6 +66,7 @@ async fn five_questions_are_asked_in_one_batch_and_read_to_the_last_page() {
     let facts = bench.graph.survey(Lane::Batch, USER, &trail).await.unwrap();
     let group = Membership::Group { id: "g1".to_owned(), assignable_to_role: None, readable: true };
     assert_eq!(facts.memberships, Lookup::Complete(vec![group, Membership::Role(Some("t1".to_owned()))]));
+    assert_eq!(facts.role_assignable_groups, Lookup::Complete(vec!["g2".to_owned()]));
     assert_eq!(facts.assignments, Lookup::Complete(vec![Some("r1".to_owned()), None]));
     assert_eq!(facts.eligibilities, Lookup::Complete(vec![]));
     assert_eq!((facts.methods.len(), facts.last_reset), (0, None));
@@ -84,7 +87,6 @@ async fn five_questions_are_asked_in_one_batch_and_read_to_the_last_page() {
 #[case::bad_request(json!({"status": 400, "body": error("BadRequest", "no")}))]
 #[case::not_found(json!({"status": 404, "body": null}))]
 #[case::no_list(json!({"status": 200, "body": {}}))]
-#[case::no_body(json!({"status": 200}))]
 #[case::not_rows(json!({"status": 200, "body": {"value": [1]}}))]
 #[case::elsewhere(json!({"status": 200, "body": {"value": [], "@odata.nextLink": "https://evil.example/x"}}))]
 #[case::strange_link(json!({"status": 200, "body": {"value": [], "@odata.nextLink": 7}}))]
@@ -108,12 +110,14 @@ async fn a_look_up_that_fails_is_said_to_have_failed(
 async fn only_eligibilities_may_lack_a_licence_and_only_in_so_many_words() {
     let words = "The tenant needs to have Microsoft Entra ID P2 or Microsoft Entra ID Governance license.";
     for (status, body) in [(400, error("AadPremiumLicenseRequired", "")), (403, error("Forbidden", words))] {
-        let (_bench, facts) = survey_with(QUESTIONS[3], json!({"status": status, "body": body})).await;
+        let (_bench, facts) =
+            survey_with("roleEligibilityScheduleInstances", json!({"status": status, "body": body})).await;
         assert_eq!(facts.unwrap().eligibilities, Lookup::NotLicensed);
-        let (_bench, facts) = survey_with(QUESTIONS[2], json!({"status": status, "body": body})).await;
+        let (_bench, facts) = survey_with("roleAssignments", json!({"status": status, "body": body})).await;
         assert_eq!(facts.unwrap().assignments, Lookup::Failed);
     }
-    let (_bench, facts) = survey_with(QUESTIONS[3], json!({"status": 400, "body": error("x", "a license")})).await;
+    let (_bench, facts) =
+        survey_with("roleEligibilityScheduleInstances", json!({"status": 400, "body": error("x", "a license")})).await;
     assert_eq!(facts.unwrap().eligibilities, Lookup::Failed);
 }
 
@@ -148,9 +152,14 @@ async fn a_throttled_item_is_asked_for_again_alone_and_not_too_early(#[case] wai
     assert!(again[0]["url"].as_str().unwrap().contains("roleAssignments"));
 }
 
+#[rstest]
+#[case::gateway(json!({"status": 502, "body": null}))]
+#[case::garbled(json!({"status": 200, "body": "{\"value\":["}))]
+#[case::no_body(json!({"status": 200}))]
+#[case::no_status(json!({"body": {"value": []}}))]
 #[tokio::test]
-async fn an_item_that_stays_away_defers_the_job_and_denies_nobody() {
-    let (bench, facts) = survey_with(QUESTIONS[1], json!({"status": 502, "body": null})).await;
+async fn an_item_that_stays_away_defers_the_job_and_denies_nobody(#[case] answer: Value) {
+    let (bench, facts) = survey_with(QUESTIONS[1], answer).await;
     assert_eq!(facts.err(), Some(Fault::Transient { reason: Reason::GraphUnavailable }));
     assert_eq!(bench.requests("/v1.0/$batch").await.len(), 4);
 }

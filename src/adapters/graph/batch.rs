@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::Graph;
 use super::answer::Answer;
 use super::client::Call;
-use super::fault::{self, Meaning};
+use super::fault;
 use super::observe::{Operation, Status, Trail};
 use super::reading::Tries;
 use super::retry_after;
@@ -92,12 +92,9 @@ impl Graph {
 
     fn settle(&self, operation: Operation, id: Uuid, item: Option<Answer>, took: Duration) -> Result<Answer, Fault> {
         let Some(answer) = item else { return Err(Fault::Transient { reason: Reason::GraphUnavailable }) };
-        let status = Status::Code(answer.status);
-        // An item that is good but says nothing is final too: the same question would get the same answer.
-        let empty = fault::meaning(&answer) == Meaning::Good;
-        let ending = Ok(answer.clone());
+        let (status, ending) = (Status::Code(answer.status), Ok(answer));
         self.note(operation, id, &ending, status, took);
-        if empty { Ok(answer) } else { fault::reading(ending, self.gate.remaining()) }
+        fault::reading(ending, self.gate.remaining())
     }
 }
 

@@ -105,8 +105,8 @@ impl std::fmt::Display for Status {
         match self {
             Self::Code(code) => write!(formatter, "{code}"),
             Self::Timeout => formatter.write_str("timeout"),
-            Self::Connect => formatter.write_str("connect"),
-            Self::Body => formatter.write_str("body"),
+            // The connection never came about, or broke: the same to whoever reads the metric.
+            Self::Connect | Self::Body => formatter.write_str("connect"),
         }
     }
 }
