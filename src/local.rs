@@ -36,8 +36,9 @@ pub struct Local {
 }
 
 impl Local {
-    /// Works through every line until the end or `stop`, in order of the lines as far as users are free.
-    pub async fn run(&self, mut lines: impl AsyncBufRead + Unpin, stop: &CancellationToken) -> std::io::Result<()> {
+    /// Works through every line until the end or `stop`, in order of the lines as far as users are free. Tells how many
+    /// lines that were read have no result.
+    pub async fn run(&self, mut lines: impl AsyncBufRead + Unpin, stop: &CancellationToken) -> std::io::Result<usize> {
         let slots = Arc::new(Semaphore::new(CONCURRENCY));
         let mut jobs = JoinSet::new();
         let mut line = Vec::new();
@@ -57,19 +58,22 @@ impl Local {
             let Ok(slot) = slots.clone().acquire_owned().await else { break };
             let (this, stop) = (self.clone(), stop.clone());
             jobs.spawn(async move {
-                this.line(body, stop).await;
-                drop(slot);
+                let _slot = slot;
+                this.line(body, stop).await
             });
         }
+        let mut unfinished = 0;
         while let Some(ended) = jobs.join_next().await {
-            if let Err(panic) = ended {
+            if let Err(panic) = &ended {
                 error!(error = %panic, "a job died");
             }
+            unfinished += usize::from(!ended.unwrap_or(false));
         }
-        Ok(())
+        Ok(unfinished)
     }
 
-    async fn line(&self, body: Vec<u8>, stop: CancellationToken) {
+    /// One line; `true` once its result is written.
+    async fn line(&self, body: Vec<u8>, stop: CancellationToken) -> bool {
         let envelope = Envelope {
             lane: Lane::Tickets,
             message_id: None,
@@ -86,20 +90,24 @@ impl Local {
             Err(malformed) => {
                 let event = event::rejection(&malformed, &body, &envelope, started);
                 count_rejection(Lane::Tickets, malformed.reason, &self.metrics, started);
-                if let Err(error) = (self.write)(&event) {
-                    error!(error = %error, "a result cannot be written");
-                }
-                return;
+                let written = (self.write)(&event);
+                return written.inspect_err(|error| error!(%error, "a result cannot be written")).is_ok();
             }
         };
-        let mut job = Job { request, envelope };
+        let job = Job { request, envelope };
         let outlet = Outlet::Local(self.write.clone());
         let ports = JobPorts::new(self.shared.clone(), outlet, job.clone(), body, stop);
-        // There are no copies here: the line itself comes back, and stands for the newest copy of an earlier run.
-        while let Settlement::Deferred(_) | Settlement::Superseded =
-            drive(&ports, &job, &self.rules, &self.metrics, started).await
-        {
-            job.envelope.deferral += 1;
+        loop {
+            match drive(&ports, &job, &self.rules, &self.metrics, started).await {
+                // There are no copies here: the wait is over, and the line itself comes back.
+                Settlement::Deferred(_) => {}
+                Settlement::GivenBack => return false,
+                Settlement::Concluded(..)
+                | Settlement::Repeated
+                | Settlement::Superseded
+                | Settlement::Refused(..)
+                | Settlement::Again(_) => return true,
+            }
         }
     }
 }

@@ -1,11 +1,14 @@
-//! DOES: one job, front to back. `attempt` acts, `conclude` tells, `defer` comes back later.
+//! DOES: one job, front to back. `attempt` acts and `conclude` tells; in `ending`, what follows where the job does not
+//! end.
 //!
 //! Every effect goes through [`Ports`]. The order is the promise: plan and audit record are durable before any change,
 //! each change is written down before it is sent; the result is recorded, published, and then acknowledged.
 
+mod ending;
+
 use std::time::Duration;
 
-use tracing::{debug, info, warn};
+use tracing::info;
 use uuid::Uuid;
 
 use crate::domain::audit::{self, Subject};
@@ -15,10 +18,10 @@ use crate::domain::outcome::{Fault, MethodResult, Outcome, OutcomeKind};
 use crate::domain::plan::{Action, Plan};
 use crate::domain::reason::Reason;
 use crate::domain::request::Target;
-use crate::domain::retry::{self, Cause, Standing, Verdict};
+use crate::domain::retry::Cause;
 use crate::domain::rules::Rules;
 use crate::domain::summary;
-use crate::ports::{Conclusion, Deferral, Hold, Job, Lease, Ports, Recall, Removal};
+use crate::ports::{Conclusion, Hold, Job, Lease, Ports, Recall, Removal};
 
 /// What to do with the delivery, and what to count.
 #[derive(Debug, Clone)]
@@ -51,8 +54,8 @@ struct Progress {
 const LOOKS: [u64; 7] = [0, 1, 2, 4, 8, 15, 30];
 /// How many calls of one attempt may be throttled or end unknown.
 const PATIENCE: u32 = 5;
-/// A ticket is told of a wait longer than this.
-const LONG_WAIT: Duration = Duration::from_secs(60);
+/// The wait of a job whose lists grow old faster than its turn comes.
+const WAIT: Duration = Duration::from_secs(10);
 
 /// One delivery of one job, with its effects and rules.
 pub struct Reset<'a, P> {
@@ -67,7 +70,9 @@ pub struct Reset<'a, P> {
 impl<P: Ports> Reset<'_, P> {
     /// One attempt and what follows from it; `jitter` is in 0..1.
     pub async fn run(&self, jitter: f64) -> Result<Settlement, Fault> {
-        if let Decision::Deny(rule) = guard::may_ask(self.job.envelope.producer.as_deref(), &self.rules.policy) {
+        // A copy of ours was let in when it came first; its job may be under way.
+        let may = guard::may_ask(self.job.envelope.producer.as_deref(), &self.rules.policy);
+        if let (Decision::Deny(rule), None) = (may, self.job.envelope.first_seen) {
             return self.refuse(OutcomeKind::Denied, rule.reason(), Some(Decision::Deny(rule))).await;
         }
         let (lease, plan, fault) = match self.ports.recall(self.job).await? {
@@ -126,9 +131,10 @@ impl<P: Ports> Reset<'_, P> {
         progress.user = Some(user.object_id.clone());
         let hold = self.ports.take_user(&progress.lease, &user).await?;
         let Hold::Taken(last_reset) = hold else { return Err(Fault::UserHeld) };
+        let asked = self.ports.now();
         let facts = Facts { last_reset, ..self.ports.survey(&user).await? };
         if let Some(plan) = &mut progress.plan {
-            plan.reconcile(&facts.methods, self.ports.now());
+            plan.reconcile(&facts.methods, asked);
         }
         let decision = guard::decide(request, &user, &facts, &self.rules.policy, self.ports.now());
         progress.decision = Some(decision);
@@ -138,7 +144,8 @@ impl<P: Ports> Reset<'_, P> {
         if progress.plan.is_some() {
             return Ok(None);
         }
-        let plan = Plan::make(&user.object_id, request.profile, &request.keep, &facts.methods, facts.read_at);
+        let mut plan = Plan::make(&user.object_id, request.profile, &request.keep, &facts.methods, facts.read_at);
+        plan.listed(asked);
         let planned = summary::planned(&plan);
         if request.dry_run {
             return Ok(Some(planned));
@@ -152,28 +159,34 @@ impl<P: Ports> Reset<'_, P> {
 
     /// Calls the open steps, never two at once. A lost answer is settled by a list.
     async fn carry_out(&self, lease: &Lease, plan: &mut Plan) -> Result<(), Fault> {
-        let mut trouble = 0;
+        let (mut trouble, mut stale) = (0, false);
         loop {
-            if plan.is_in_doubt() {
-                plan.reconcile(&self.ports.list_methods(&plan.user).await?, self.ports.now());
+            if stale || plan.is_in_doubt() {
+                let asked = self.ports.now();
+                plan.reconcile(&self.ports.list_methods(&plan.user).await?, asked);
             }
             let Some(index) = plan.next_step() else { break };
-            match self.call(lease, plan, index).await {
+            self.ports.admit().await?;
+            // The wait may have been long enough for another phone to take the place of the planned one.
+            stale = plan.is_stale(index, self.ports.now());
+            let called =
+                if stale { Err(Fault::Throttled { after: WAIT }) } else { self.call(lease, plan, index).await };
+            match called {
                 Ok(()) => {}
                 Err(Fault::Throttled { .. } | Fault::Unknown { .. }) if trouble < PATIENCE => trouble += 1,
                 Err(fault) => return Err(fault),
             }
         }
-        self.ports.advance(lease, plan.take_changes(), None).await
+        self.ports.advance(lease, plan.changes(), None).await?;
+        plan.written();
+        Ok(())
     }
 
-    /// One step: waits its turn, writes down that it is sent, calls, and notes the answer.
+    /// One step: writes down that it is sent, calls, and notes the answer.
     async fn call(&self, lease: &Lease, plan: &mut Plan, index: usize) -> Result<(), Fault> {
-        self.ports.admit().await?;
-        let id = self.ports.call_id();
-        let crossed = plan.take_changes();
+        let (id, crossed) = (self.ports.call_id(), plan.changes());
         let sent = plan.send(index, self.ports.now(), id);
-        let advanced = self.ports.advance(lease, crossed, Some((index, sent))).await;
+        let advanced = self.ports.advance(lease, crossed, Some((index, sent))).await.map(|()| plan.written());
         let answer = match (advanced, plan.steps[index].action.clone()) {
             (Err(fault), _) => Err(fault),
             (Ok(()), Action::RevokeSessions) => {
@@ -215,10 +228,11 @@ impl<P: Ports> Reset<'_, P> {
     }
 
     /// Tells how the job ended: records, then publishes. The caller acknowledges.
-    async fn conclude(&self, mut progress: Progress, outcome: Outcome) -> Result<Settlement, Fault> {
-        let changes = progress.plan.as_mut().map(Plan::take_changes).unwrap_or_default();
+    async fn conclude(&self, progress: Progress, outcome: Outcome) -> Result<Settlement, Fault> {
+        let changes = progress.plan.as_ref().map(Plan::changes).unwrap_or_default();
         let steps = progress.plan.iter().flat_map(|plan| &plan.steps);
-        let calls: Vec<Uuid> = self.ports.calls().into_iter().chain(steps.filter_map(|step| step.call)).collect();
+        let calls: Vec<Uuid> =
+            self.ports.calls().into_iter().chain(steps.flat_map(|step| step.calls.clone())).collect();
         let Progress { lease, user, decision, .. } = progress;
         let (user, attempts, now) = (user.as_deref(), lease.attempts + 1, self.ports.now());
         let facts = event::Facts { user, attempts, started_at: lease.first_seen, finished_at: now };
@@ -231,66 +245,6 @@ impl<P: Ports> Reset<'_, P> {
         let reason = conclusion.outcome.reason.code();
         info!(request.id = %self.job.request.key, outcome = conclusion.outcome.kind.name(), reason, attempts, "job concluded");
         Ok(Settlement::Concluded(conclusion.outcome, decision))
-    }
-
-    /// A fault stopped the attempt: [`retry::decide`] says what follows.
-    async fn stopped(&self, progress: Progress, fault: Fault, jitter: f64) -> Result<Settlement, Fault> {
-        let lease = &progress.lease;
-        let standing = Standing { first_seen: lease.first_seen, attempts: lease.attempts, deferrals: lease.deferrals };
-        match retry::decide(&fault, standing, self.rules.limits, self.ports.now(), jitter) {
-            Verdict::Conclude { reason, detail } => {
-                let outcome = summary::stopped(progress.plan.as_ref(), reason, detail.map(str::to_owned));
-                self.conclude(progress, outcome).await
-            }
-            Verdict::Defer { after, cause, spends } => {
-                debug!(request.id = %self.job.request.key, %fault, after_seconds = after.as_secs(), "job deferred");
-                self.defer(progress, after, cause, spends).await
-            }
-            Verdict::GiveBack => {
-                self.note(lease, progress.plan, Deferral::of(lease)).await?;
-                Ok(Settlement::GivenBack)
-            }
-        }
-    }
-
-    /// Comes back later: waits the rest in place, leaves a copy with the broker, records its number.
-    async fn defer(
-        &self,
-        progress: Progress,
-        after: Duration,
-        cause: Cause,
-        spends: bool,
-    ) -> Result<Settlement, Fault> {
-        let Progress { lease, plan, .. } = progress;
-        let ((rest, step), tell) = (retry::split(after), after > LONG_WAIT && !lease.told);
-        if tell {
-            let Job { request, envelope } = self.job;
-            self.ports.publish(&event::delayed(request, envelope, after, cause.name(), self.ports.now())).await?;
-        }
-        // What was done is written down before the wait, and nobody need wait for this lease to run out.
-        self.note(&lease, plan, Deferral { spends, told: tell, ..Deferral::of(&lease) }).await?;
-        self.ports.pause(rest).await?;
-        let Some(step) = step else { return Ok(Settlement::Again(cause)) };
-        let number = lease.deferrals + 1;
-        self.ports.publish_copy(self.job, &lease, number, step).await?;
-        self.note(&lease, None, Deferral { number, ..Deferral::of(&lease) }).await?;
-        Ok(Settlement::Deferred(cause))
-    }
-
-    async fn note(&self, lease: &Lease, mut plan: Option<Plan>, deferral: Deferral) -> Result<(), Fault> {
-        let changes = plan.as_mut().map(Plan::take_changes).unwrap_or_default();
-        self.ports.record_deferral(lease, &Deferral { changes, ..deferral }).await
-    }
-
-    /// Turns a request away: it never becomes a job, so it cannot take another request's key.
-    async fn refuse(&self, kind: OutcomeKind, reason: Reason, decision: Option<Decision>) -> Result<Settlement, Fault> {
-        let (request, outcome, now) = (&self.job.request, Outcome::untouched(kind, reason, None), self.ports.now());
-        let facts = event::Facts { user: None, attempts: 0, started_at: now, finished_at: now };
-        let event = event::result(reason.code(), request, &self.job.envelope, &outcome, &facts);
-        self.ports.record_refusal(audit::conclusion(&self.subject(None, decision, &[]), &outcome, now)).await?;
-        self.ports.publish(&event).await?;
-        warn!(request.id = %request.key, reason = reason.code(), "request turned away");
-        Ok(Settlement::Refused(outcome, decision))
     }
 
     fn subject<'s>(&'s self, user: Option<&'s str>, decision: Option<Decision>, calls: &'s [Uuid]) -> Subject<'s> {

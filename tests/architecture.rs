@@ -11,14 +11,16 @@ use mfa_reset::domain::reason;
 use mfa_reset::metrics::Metrics;
 
 /// A room, and which other rooms it may name.
-const ROOMS: [(&str, &[&str]); 16] = [
+const ROOMS: [(&str, &[&str]); 18] = [
     ("domain", &[]),
     ("ports.rs", &["domain"]),
     ("reset.rs", &["domain", "ports"]),
+    ("reset", &["domain", "ports"]),
     ("adapters/amqp", &["domain", "ports"]),
     ("adapters/graph", &["domain", "ports"]),
     ("adapters/ledger", &["domain", "ports"]),
     ("adapters/mod.rs", &["domain", "ports"]),
+    ("adapters/outlet.rs", &["domain"]),
     ("adapters/upkeep.rs", &["domain", "metrics", "admin"]),
     ("drive.rs", &["domain", "ports", "reset", "adapters", "metrics"]),
     ("worker.rs", &["domain", "ports", "reset", "drive", "adapters", "metrics", "admin"]),
@@ -47,7 +49,8 @@ const IMPURE: [&str; 12] = [
 ];
 
 /// The code that a reader must trust, and how many lines of it there may be: without tests, comments and blank lines.
-const TRUSTED: [&str; 7] = ["lib.rs", "domain", "ports.rs", "reset.rs", "worker.rs", "worker", "adapters/ledger"];
+const TRUSTED: [&str; 8] =
+    ["lib.rs", "domain", "ports.rs", "reset.rs", "reset", "worker.rs", "worker", "adapters/ledger"];
 const MOST_TRUSTED_LINES: usize = 3_400;
 /// No file is longer than this, without tests.
 const MOST_LINES: usize = 300;

@@ -176,7 +176,7 @@ async fn a_late_write_is_refused() {
     let next = Some((1, plan.steps[1].clone()));
     let mut open = plan.clone();
     open.settle(0, MethodResult::Removed, None);
-    assert_eq!(ledger.advance(&newer, open.take_changes(), next, t(60)).await, lost);
+    assert_eq!(ledger.advance(&newer, open.changes(), next, t(60)).await, lost);
     ledger.record_deferral(&newer, &deferral(0, false)).await.unwrap();
     ledger.renew(vec![(newer.job, newer.fence)], t(61)).await.unwrap();
     let (last, found) = leased(ledger.recall(&request, &envelope(0, None), t(62)).await.unwrap());
@@ -219,7 +219,7 @@ async fn a_hold_stops_the_next_step_but_not_the_crossing_off() {
     assert_eq!(ledger.held_until(t(1)).await.unwrap(), Some(t(9)));
     plan.settle(0, MethodResult::Removed, None);
     let sent = plan.send(1, t(1), Uuid::nil());
-    let advanced = ledger.advance(&lease, plan.take_changes(), Some((1, sent.clone())), t(1)).await;
+    let advanced = ledger.advance(&lease, plan.changes(), Some((1, sent.clone())), t(1)).await;
     assert_eq!(advanced, Err(Fault::Throttled { after: Duration::from_secs(8) }));
     assert_eq!(ledger.held_until(t(9)).await.unwrap(), None);
     let found = leased(ledger.recall(&request, &envelope(0, None), t(20)).await.unwrap());

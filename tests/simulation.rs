@@ -64,12 +64,16 @@ async fn drive(world: &World, mut job: Job, later: i64) -> Vec<OutcomeKind> {
             Ok(Settlement::Concluded(..) | Settlement::Repeated | Settlement::Superseded | Settlement::Refused(..)) => {
                 world.with(|state| state.journal.push("settled".into()));
                 match world.with(|state| state.copies.pop()) {
-                    Some(copy) => job.envelope.deferral = copy,
+                    Some(copy) => {
+                        job.envelope.deferral = copy;
+                        job.envelope.first_seen = Some(jiff::Timestamp::from_second(1_000_000).unwrap());
+                    }
                     None => return world.with(|state| state.published.iter().filter_map(Event::outcome).collect()),
                 }
             }
             Ok(Settlement::Deferred(_)) => {
                 job.envelope.deferral = world.with(|state| state.copies.pop()).expect("a deferred job has a copy");
+                job.envelope.first_seen = Some(jiff::Timestamp::from_second(1_000_000).unwrap());
                 wait(world);
             }
             Ok(Settlement::Again(_) | Settlement::GivenBack) | Err(_) => wait(world),
@@ -237,6 +241,32 @@ async fn a_method_under_the_same_id_with_another_number_before_its_turn_stays() 
 }
 
 #[tokio::test]
+async fn a_phone_registered_while_the_job_waits_its_turn_stays() {
+    // Sessions, alternate mobile, then the mobile phone's turn or the one before it.
+    for admission in [1, 2, 3, 4] {
+        let world = World::new();
+        world.with(|state| state.slow_admission = Some(admission));
+        let kinds = drive(&world, job("1", "lost-phone"), 0).await;
+        promises(&world, &format!("a slow turn {admission}"));
+        world.with(|state| {
+            assert!(state.methods.iter().any(|method| method.digest.as_deref() == Some("new number")));
+            assert_eq!(kinds.len(), 1);
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_request_sent_again_after_its_copy_vanished_is_worked_on() {
+    let world = World::new();
+    world.with(|state| state.held.insert("user".into(), 99));
+    let waiting = run(&world, &job("1", "lost-phone")).await;
+    assert!(matches!(waiting, Ok(Settlement::Deferred(_))), "{waiting:?}");
+    wait(&world);
+    world.with(|state| (state.held.clear(), state.copies.clear()));
+    assert_eq!(drive(&world, job("1", "lost-phone"), 0).await, [OutcomeKind::Succeeded]);
+}
+
+#[tokio::test]
 async fn who_becomes_an_administrator_meanwhile_is_not_reset_any_further() {
     for (effect, kind, removed) in [("write_plan", OutcomeKind::Denied, 0), ("remove", OutcomeKind::Partial, 1)] {
         let world = World::new();
@@ -270,8 +300,7 @@ async fn two_requests_for_one_user_take_turns() {
     let world = World::new();
     tokio::join!(drive_one(&world, job("1", "lost-phone")), drive_one(&world, job("2", "all")));
     world.with(|state| assert_eq!(std::mem::take(&mut state.copies), [1], "one of them waits"));
-    let mut waiting = [job("1", "lost-phone"), job("2", "all")];
-    waiting.iter_mut().for_each(|job| job.envelope.deferral = 1);
+    let waiting = [job("1", "lost-phone"), job("2", "all")];
     for job in waiting {
         drive(&world, job, 0).await;
     }

@@ -4,6 +4,7 @@
 pub mod amqp;
 pub mod graph;
 pub mod ledger;
+mod outlet;
 pub mod upkeep;
 
 use std::collections::BTreeSet;
@@ -11,7 +12,6 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -25,9 +25,11 @@ use crate::domain::outcome::Fault;
 use crate::domain::plan::{Plan, Step};
 use crate::domain::request::Target;
 use crate::ports::{Conclusion, Deferral, Hold, Job, Lease, Ports, Recall, Removal};
-use amqp::{Outgoing, PublishError, Publisher};
+use amqp::Outgoing;
 use graph::{Graph, Trail};
 use ledger::Ledger;
+use outlet::pause;
+pub use outlet::{Outlet, Refusals, Write, publish};
 
 /// What all jobs of a process share.
 pub struct Shared {
@@ -39,18 +41,6 @@ pub struct Shared {
     pub max_resets_per_hour: u32,
     /// Leases of attempts that are alive, to be renewed: job and fencing number.
     pub leases: Mutex<BTreeSet<(i64, i64)>>,
-}
-
-/// Takes a result where there is no broker.
-pub type Write = Arc<dyn Fn(&Event) -> std::io::Result<()> + Send + Sync>;
-
-/// Where results go.
-#[derive(Clone)]
-pub enum Outlet {
-    /// To the broker, and whether it refuses them now.
-    Broker(Publisher, Arc<dyn Fn(bool) + Send + Sync>),
-    /// To the process itself, which has no broker.
-    Local(Write),
 }
 
 /// The effects of one job.
@@ -136,9 +126,11 @@ impl Ports for JobPorts {
         self.stopped()?;
         let recall = self.shared.ledger.recall(&job.request, &job.envelope, self.now());
         let recall = self.effect("recall", recall).await?;
-        if let Recall::Leased(lease, _) | Recall::LedgerLost(lease) = &recall {
-            self.holds(Some(lease));
-        }
+        // Nothing held from before outlives a recall, or its renewal would keep everybody out, this job included.
+        self.holds(match &recall {
+            Recall::Leased(lease, _) | Recall::LedgerLost(lease) => Some(lease),
+            Recall::Busy(_) | Recall::Concluded(_) | Recall::Superseded | Recall::Reused => None,
+        });
         Ok(recall)
     }
 
@@ -213,7 +205,7 @@ impl Ports for JobPorts {
             }),
             Outlet::Broker(publisher, refused) => {
                 let event = Outgoing::result(event);
-                self.effect("publish", publish(publisher, &event, &self.stop, refused.as_ref())).await
+                self.effect("publish", publish(publisher, &event, &self.stop, refused)).await
             }
         }
     }
@@ -227,7 +219,7 @@ impl Ports for JobPorts {
             Outlet::Local(_) => self.pause(step).await,
             Outlet::Broker(publisher, refused) => {
                 let copy = Outgoing::retry(&self.body, &job.envelope, step, lease.first_seen, deferral);
-                self.effect("publish_copy", publish(publisher, &copy, &self.stop, refused.as_ref())).await
+                self.effect("publish_copy", publish(publisher, &copy, &self.stop, refused)).await
             }
         }
     }
@@ -240,45 +232,5 @@ impl Ports for JobPorts {
 
     async fn record_refusal(&self, audit: Value) -> Result<(), Fault> {
         self.effect("record_refusal", self.shared.ledger.record_refusal(audit)).await
-    }
-}
-
-/// Publishes until the broker has it: a refusal waits up to a minute and tries again, a lost session ends it, since
-/// the delivery then belongs to somebody else. `refused` is told how the broker took it.
-pub async fn publish(
-    publisher: &Publisher,
-    outgoing: &Outgoing,
-    stop: &CancellationToken,
-    refused: &(dyn Fn(bool) + Send + Sync),
-) -> Result<(), Fault> {
-    let waits = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_secs(1))
-        .with_max_delay(Duration::from_secs(60))
-        .with_jitter()
-        .without_max_times();
-    for wait in waits.build() {
-        match publisher.publish(outgoing).await {
-            Ok(()) => {
-                refused(false);
-                return Ok(());
-            }
-            Err(error @ (PublishError::Refused | PublishError::Unroutable)) => {
-                warn!(error = %error, retry_after_seconds = wait.as_secs(), "the broker refuses a message");
-                refused(true);
-                pause(wait, stop).await?;
-            }
-            Err(error @ (PublishError::Lost | PublishError::Invalid(_))) => {
-                warn!(error = %error, "a message was not published");
-                return Err(Fault::Stopped);
-            }
-        }
-    }
-    Err(Fault::Stopped)
-}
-
-async fn pause(time: Duration, stop: &CancellationToken) -> Result<(), Fault> {
-    tokio::select! {
-        () = tokio::time::sleep(time) => Ok(()),
-        () = stop.cancelled() => Err(Fault::Stopped),
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::io::{AsyncBufRead, BufReader};
 use tokio_util::sync::CancellationToken;
@@ -48,7 +48,10 @@ pub async fn run(config: &Config, file: Option<&PathBuf>, stop: CancellationToke
     end.cancel();
     while beside.join_next().await.is_some() {}
     process.close().await;
-    ran?;
+    let unfinished = ran?;
+    if unfinished > 0 {
+        bail!("{unfinished} requests have no result yet: run the same file again");
+    }
     Ok(bad.load(Ordering::Relaxed) == 0)
 }
 

@@ -3,8 +3,9 @@
 //! A later attempt finishes the recorded plan and never makes a new one: phone ids are the same for everybody, so
 //! listing again and deleting what is there would remove what the user has just registered.
 
+mod reading;
+
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,9 +15,6 @@ use super::method::{Method, MethodType};
 use super::outcome::{MethodReport, MethodResult};
 use super::profile::Profile;
 use super::reason::Reason;
-
-/// How long Graph may go on listing a method that it has deleted. Microsoft promises no figure.
-pub const GRAPH_LAG: Duration = Duration::from_secs(60);
 
 /// What a step does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,8 +66,10 @@ pub struct Step {
     pub action: Action,
     /// How far it is.
     pub state: State,
-    /// The `client-request-id` of its last call.
-    pub call: Option<Uuid>,
+    /// The `client-request-id` of each of its calls.
+    pub calls: Vec<Uuid>,
+    /// Whether an earlier call may have taken effect: then a 404 tells of our own removal.
+    pub doubted: bool,
     /// Put off to the next pass, and why: not written down, since a later attempt may as well try again.
     #[serde(skip)]
     pub put_off: Option<Refusal>,
@@ -77,7 +77,7 @@ pub struct Step {
 
 impl Step {
     const fn open(action: Action) -> Self {
-        Self { action, state: State::Open, call: None, put_off: None }
+        Self { action, state: State::Open, calls: Vec::new(), doubted: false, put_off: None }
     }
 
     const fn is_open(&self) -> bool {
@@ -101,6 +101,9 @@ pub struct Plan {
     /// Steps changed since they were last written down.
     #[serde(skip)]
     changed: BTreeSet<usize>,
+    /// When the list was asked for that the plan was last compared with.
+    #[serde(skip)]
+    listed_at: Timestamp,
     /// Whether this pass over the steps got anywhere.
     #[serde(skip)]
     progressed: bool,
@@ -144,6 +147,7 @@ impl Plan {
             surveyed_at: at,
             incomplete,
             changed: BTreeSet::new(),
+            listed_at: Timestamp::MIN,
             progressed: false,
         }
     }
@@ -182,7 +186,7 @@ impl Plan {
     /// Marks a step as called; it is to be written down before the call.
     pub fn send(&mut self, index: usize, at: Timestamp, call: Uuid) -> Step {
         self.steps[index].state = State::Sent { at };
-        self.steps[index].call = Some(call);
+        self.steps[index].calls.push(call);
         self.steps[index].clone()
     }
 
@@ -213,42 +217,19 @@ impl Plan {
         self.progressed |= result.is_gone();
     }
 
-    /// The steps that changed since the last call, to be written down.
-    pub fn take_changes(&mut self) -> Vec<(usize, Step)> {
-        std::mem::take(&mut self.changed).into_iter().map(|index| (index, self.steps[index].clone())).collect()
+    /// The steps that changed since they were last written down.
+    pub fn changes(&self) -> Vec<(usize, Step)> {
+        self.changed.iter().map(|index| (*index, self.steps[*index].clone())).collect()
+    }
+
+    /// Notes that every change is written down.
+    pub fn written(&mut self) {
+        self.changed.clear();
     }
 
     /// Whether some call's answer is not known, so that a list has to be read before anything else.
     pub fn is_in_doubt(&self) -> bool {
         self.steps.iter().any(|step| matches!(step.state, State::Sent { .. }))
-    }
-
-    /// Settles what a fresh list can settle among the open removals: gone, replaced, or not to be told apart.
-    pub fn reconcile(&mut self, listed: &[Method], now: Timestamp) {
-        for index in 0..self.steps.len() {
-            let step = &self.steps[index];
-            let (Action::Remove(planned), true) = (&step.action, step.is_open()) else {
-                // Revoking twice does no harm.
-                if step.is_open() {
-                    self.steps[index].state = State::Open;
-                }
-                continue;
-            };
-            let place = listed.iter().find(|method| planned.same_place(method));
-            let shared = planned.method_type.entry().shared_id;
-            match (place, &step.state) {
-                (None, State::Sent { .. }) => self.settle(index, MethodResult::Removed, None),
-                (None, _) => self.settle(index, MethodResult::AlreadyAbsent, None),
-                (Some(method), _) if !planned.is(method) => self.settle(index, MethodResult::ReplacedSince, None),
-                // The id proves nothing and there is no value to compare.
-                (Some(_), _) if shared && planned.digest.is_none() => self.settle(index, MethodResult::Ambiguous, None),
-                (Some(_), State::Sent { at }) if shared && now.duration_since(*at) > lag() => {
-                    self.settle(index, MethodResult::Ambiguous, None);
-                }
-                // Unique ids may always be removed again; a shared one while nobody can have registered it anew.
-                (Some(_), _) => self.steps[index].state = State::Open,
-            }
-        }
     }
 
     /// Whether there is anything left to call.
@@ -260,34 +241,6 @@ impl Plan {
     pub fn has_begun(&self) -> bool {
         self.steps.iter().any(|step| step.state != State::Open)
     }
-
-    /// The crossed-off methods that a list still shows: residue of removals, or of a 404.
-    pub fn residue(&self, listed: &[Method]) -> Vec<usize> {
-        let still = |step: &Step| match (&step.action, &step.state) {
-            (Action::Remove(planned), State::NotFound | State::Done { result: MethodResult::Removed, .. }) => {
-                listed.iter().any(|method| planned.is(method))
-            }
-            _ => false,
-        };
-        (0..self.steps.len()).filter(|index| still(&self.steps[*index])).collect()
-    }
-
-    /// Ends the verification: what is left over counts as failed, what answered 404 and is not listed as absent.
-    pub fn verified(&mut self, residue: &[usize]) {
-        for index in 0..self.steps.len() {
-            let left = residue.contains(&index);
-            match self.steps[index].state {
-                State::NotFound if left => self.settle(index, MethodResult::Failed, Some(Reason::NotFoundButListed)),
-                State::NotFound => self.settle(index, MethodResult::AlreadyAbsent, None),
-                State::Done { .. } if left => self.settle(index, MethodResult::Failed, Some(Reason::Residual)),
-                State::Open | State::Sent { .. } | State::Done { .. } => {}
-            }
-        }
-    }
-}
-
-fn lag() -> jiff::SignedDuration {
-    jiff::SignedDuration::from_secs(GRAPH_LAG.as_secs().cast_signed())
 }
 
 #[cfg(test)]

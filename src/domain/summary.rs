@@ -36,13 +36,17 @@ pub fn of_plan(plan: &Plan, stopped: Option<(Reason, Option<String>)>) -> Outcom
     let open_reason = stopped.as_ref().map(|(reason, _)| *reason);
     let settled = |step: &Step| match step.state {
         State::Done { result, reason } => report(step, Some(result), reason),
-        State::Open | State::Sent { .. } | State::NotFound => report(step, Some(MethodResult::Failed), open_reason),
+        State::Open => report(step, Some(MethodResult::Failed), open_reason),
+        // Called, and nobody has read since what became of it.
+        State::Sent { .. } | State::NotFound => report(step, Some(MethodResult::Ambiguous), open_reason),
     };
+    let finished = stopped.is_none();
     let removals: Vec<MethodReport> = plan.steps.iter().filter_map(settled).collect();
     let revoked = |step: &Step| matches!(step.state, State::Done { result: MethodResult::Removed, .. });
     let revocations = || plan.steps.iter().filter(|step| step.action == Action::RevokeSessions);
-    let touched =
-        revocations().any(revoked) || removals.iter().any(|method| method.result == Some(MethodResult::Removed));
+    let unknown = |step: &Step| matches!(step.state, State::Sent { .. } | State::NotFound);
+    let removed = |method: &MethodReport| method.result == Some(MethodResult::Removed);
+    let touched = revocations().any(revoked) || removals.iter().any(removed) || plan.steps.iter().any(unknown);
     let (reason, detail) = match stopped {
         Some(stopped) => stopped,
         None => (verdict(plan, &removals, revocations().all(revoked)), None),
@@ -61,7 +65,7 @@ pub fn of_plan(plan: &Plan, stopped: Option<(Reason, Option<String>)>) -> Outcom
         kind,
         reason,
         detail,
-        verified: gone && matches!(kind, OutcomeKind::Succeeded | OutcomeKind::NothingToDo | OutcomeKind::Partial),
+        verified: finished && gone,
         sessions_revoked: revocations().next_back().is_some_and(revoked),
         methods: removals.into_iter().chain(plan.left_alone.iter().cloned()).collect(),
     }
@@ -141,5 +145,74 @@ pub const fn user_text(kind: OutcomeKind) -> &'static str {
         }
         OutcomeKind::Expired => "Your request expired before it was carried out. Ask again if you still need it.",
         OutcomeKind::Cancelled => "Your request was withdrawn. Nothing has been changed.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::method::{Method, MethodType};
+    use crate::domain::profile::Profile;
+
+    fn plan() -> Plan {
+        let method = |method_type: MethodType| Method {
+            id: method_type.name().into(),
+            method_type,
+            digest: None,
+            aaguid: None,
+            synced: false,
+        };
+        let listed = [method(MethodType::MicrosoftAuthenticator), method(MethodType::SoftwareOath)];
+        Plan::make("user", Profile::ReRegister, &[].into(), &listed, Timestamp::UNIX_EPOCH)
+    }
+
+    fn check(change: impl FnOnce(&mut Plan), stopped: Option<Reason>, kind: OutcomeKind, verified: bool) -> Outcome {
+        let mut plan = plan();
+        change(&mut plan);
+        let outcome = of_plan(&plan, stopped.map(|reason| (reason, None)));
+        assert_eq!((outcome.kind, outcome.verified), (kind, verified), "{outcome:?}");
+        outcome
+    }
+
+    #[test]
+    fn a_plan_that_was_carried_out_and_read_back_succeeded() {
+        let all = |plan: &mut Plan| (0..3).for_each(|index| plan.settle(index, MethodResult::Removed, None));
+        let outcome = check(all, None, OutcomeKind::Succeeded, true);
+        assert!(outcome.sessions_revoked && outcome.methods.len() == 2);
+    }
+
+    #[test]
+    fn what_was_sent_and_never_read_back_is_neither_failed_nor_removed() {
+        let sent = |plan: &mut Plan| drop(plan.send(0, Timestamp::UNIX_EPOCH, Uuid::nil()));
+        let outcome = check(sent, Some(Reason::AttemptsExhausted), OutcomeKind::Partial, false);
+        assert_eq!(outcome.methods[0].result, Some(MethodResult::Ambiguous));
+        assert_eq!(outcome.methods[1].result, Some(MethodResult::Failed));
+        check(|plan| plan.not_found(0), Some(Reason::DeadlineExceeded), OutcomeKind::Partial, false);
+    }
+
+    #[test]
+    fn a_job_that_was_stopped_is_never_verified() {
+        let removed = |plan: &mut Plan| (0..2).for_each(|index| plan.settle(index, MethodResult::Removed, None));
+        check(removed, Some(Reason::Forbidden), OutcomeKind::Partial, false);
+    }
+
+    #[test]
+    fn a_job_stopped_before_it_changed_anything_says_so() {
+        check(|_| (), Some(Reason::DeadlineExceeded), OutcomeKind::Failed, false);
+        check(|_| (), Some(Reason::Expired), OutcomeKind::Expired, false);
+        check(|_| (), Some(Reason::ProtectedTarget), OutcomeKind::Denied, false);
+    }
+
+    #[test]
+    fn the_cause_is_told_before_what_follows_from_it() {
+        let blocked = |plan: &mut Plan| {
+            plan.settle(0, MethodResult::BlockedDefault, None);
+            plan.settle(1, MethodResult::Forbidden, Some(Reason::Forbidden));
+            plan.settle(2, MethodResult::Removed, None);
+        };
+        assert_eq!(check(blocked, None, OutcomeKind::Partial, false).reason, Reason::Forbidden);
     }
 }

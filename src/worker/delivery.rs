@@ -1,6 +1,9 @@
 //! One delivery, from its body to its acknowledgement.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::RwLock;
@@ -9,7 +12,7 @@ use tracing::warn;
 
 use super::Worker;
 use crate::adapters::amqp::{Delivery, Outgoing, Publisher, Session};
-use crate::adapters::{JobPorts, Outlet};
+use crate::adapters::{JobPorts, Outlet, Refusals};
 use crate::domain::event;
 use crate::domain::reason::Reason;
 use crate::domain::request::{MAX_BODY, Malformed, Request};
@@ -19,6 +22,8 @@ use crate::reset::Settlement;
 
 /// From this many deliveries on, one is suspected to kill the worker and runs alone.
 const SUSPICIOUS: u64 = 3;
+/// Suspicious deliveries draw lots of up to this length for their turn.
+const LONGEST_DRAW: Duration = Duration::from_secs(5);
 
 /// What every delivery of a session needs.
 #[derive(Clone)]
@@ -27,6 +32,7 @@ pub(super) struct Here {
     publisher: Publisher,
     /// Stops attempts before their next call; the session goes on.
     pub(super) halt: CancellationToken,
+    refusals: Refusals,
     /// Held shared by most, alone by a suspicious delivery.
     turns: Arc<RwLock<()>>,
 }
@@ -36,7 +42,8 @@ impl Here {
     pub(super) fn new(worker: &Worker, session: &Session) -> Self {
         // The session's own token would take the connection with it: a drain stops attempts and still settles.
         let halt = session.token().child_token();
-        Self { worker: worker.clone(), publisher: session.publisher(), halt, turns: Arc::default() }
+        let (publisher, refusals) = (session.publisher(), refusals(worker));
+        Self { worker: worker.clone(), publisher, halt, refusals, turns: Arc::default() }
     }
 
     /// One delivery, from its body to its acknowledgement.
@@ -48,6 +55,11 @@ impl Here {
         // On a first delivery the count is whatever the producer wrote.
         if delivery.redelivered && delivery.delivery_count > SUSPICIOUS {
             warn!(deliveries = delivery.delivery_count, "a delivery that came back often runs alone");
+            // Not in the order they came: the one that kills would always be the first.
+            tokio::select! {
+                () = tokio::time::sleep(LONGEST_DRAW.mul_f64(fastrand::f64())) => {}
+                () = self.halt.cancelled() => return,
+            }
             let _alone = self.turns.write().await;
             self.work(delivery, received).await;
         } else {
@@ -112,17 +124,21 @@ impl Here {
 
     /// Publishes until the broker has it; `false` where the session ended first.
     async fn publish(&self, outgoing: &Outgoing) -> bool {
-        crate::adapters::publish(&self.publisher, outgoing, &self.halt, self.refused().as_ref()).await.is_ok()
+        crate::adapters::publish(&self.publisher, outgoing, &self.halt, &self.refusals).await.is_ok()
     }
 
     fn outlet(&self) -> Outlet {
-        Outlet::Broker(self.publisher.clone(), self.refused())
+        Outlet::Broker(self.publisher.clone(), self.refusals.clone())
     }
+}
 
-    fn refused(&self) -> Arc<dyn Fn(bool) + Send + Sync> {
-        let health = self.worker.health.clone();
-        Arc::new(move |refused| health.set_publisher(!refused))
-    }
+/// Counts the messages that the broker refuses now: while there is one, nothing new is consumed.
+fn refusals(worker: &Worker) -> Refusals {
+    let (health, refused) = (worker.health.clone(), AtomicUsize::new(0));
+    Arc::new(move |one_more| {
+        let before = if one_more { refused.fetch_add(1, SeqCst) } else { refused.fetch_sub(1, SeqCst) };
+        health.set_publisher(!one_more && before == 1);
+    })
 }
 
 /// The last act. Where the channel is gone the broker delivers again, and the ledger knows what was done.

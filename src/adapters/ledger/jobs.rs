@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sqlx::{query, query_as, query_scalar};
+use tokio::time::Instant;
 
 use super::writer::Writer;
 use super::{Ledger, decode, moment, plans};
@@ -53,18 +54,40 @@ const FIND: &str = "\
         THEN excluded.deferrals ELSE jobs.deferrals END \
     RETURNING id, fingerprint, first_seen, deferrals, attempts, told, lease_fence, lease_until, plan, event";
 
+/// The time, for a write that may have to queue.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    asked: i64,
+    since: Instant,
+}
+
+impl Clock {
+    /// Starts at this time.
+    pub(super) fn at(now: Timestamp) -> Self {
+        Self { asked: now.as_millisecond(), since: Instant::now() }
+    }
+
+    /// The time now, in milliseconds.
+    pub(super) fn now(self) -> i64 {
+        self.asked + i64::try_from(self.since.elapsed().as_millis()).unwrap_or(0)
+    }
+}
+
 impl Ledger {
     /// Looks a request up, writes it down where it is new, and leases it where nobody works on it.
     pub async fn recall(&self, request: &Request, envelope: &Envelope, now: Timestamp) -> Result<Recall, Fault> {
         let (key, fingerprint) = (request.key.clone(), request.fingerprint.clone());
         let first_seen = envelope.first_seen.unwrap_or_else(|| now.max(self.birth())).as_millisecond();
         let (deferral, now) = (i64::from(envelope.deferral), now.as_millisecond());
+        // Only a copy of ours can be older than another one: what the producer sends again always counts.
+        let ours = envelope.first_seen.is_some();
         let find = query_as(FIND).bind(key.system).bind(key.id).bind(fingerprint.clone());
         let find = find.bind(first_seen).bind(deferral).bind(about(request, envelope).to_string());
         let found = self.write(move |writer| {
             Box::pin(async move {
                 let row: Row = find.fetch_one(&mut writer.conn).await?;
-                let wanted = row.fingerprint == fingerprint && row.event.is_none() && deferral >= row.deferrals;
+                let wanted =
+                    row.fingerprint == fingerprint && row.event.is_none() && !(ours && deferral < row.deferrals);
                 let free = wanted && row.lease_until <= now;
                 let steps = if free { writer.lease(row.id, now).await? } else { Vec::new() };
                 Ok((row, free, steps))
@@ -76,21 +99,23 @@ impl Ledger {
         Ok(match row.event {
             _ if row.fingerprint != request.fingerprint => Recall::Reused,
             Some(event) => Recall::Concluded(Box::new(decode(&event)?)),
-            None if deferral < row.deferrals => Recall::Superseded,
+            None if ours && deferral < row.deferrals => Recall::Superseded,
             None if !free => Recall::Busy(lease),
             None if lost => Recall::LedgerLost(lease),
             None => Recall::Leased(lease, row.plan.map(|plan| plans::rebuild(&plan, &steps)).transpose()?),
         })
     }
 
-    /// Renews leases (job and fencing number) that were not ended; one that ran out revives if nobody took the job.
+    /// Renews leases (job and fencing number) that last. One that ran out stays so: the process may have been frozen,
+    /// and what its attempt has read may be old.
     pub async fn renew(&self, leases: Vec<(i64, i64)>, now: Timestamp) -> Result<(), Fault> {
-        let until = now.as_millisecond() + LEASE;
+        let clock = Clock::at(now);
         let renewed = self.write(move |writer| {
             Box::pin(async move {
-                let renew = "UPDATE jobs SET lease_until = $3 WHERE id = $1 AND lease_fence = $2 AND lease_until > 0";
+                let renew = "UPDATE jobs SET lease_until = $4 WHERE id = $1 AND lease_fence = $2 AND lease_until > $3";
+                let now = clock.now();
                 for (job, fence) in leases {
-                    writer.run(query(renew).bind(job).bind(fence).bind(until)).await?;
+                    writer.run(query(renew).bind(job).bind(fence).bind(now).bind(now + LEASE)).await?;
                 }
                 Ok(())
             })

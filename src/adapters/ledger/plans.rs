@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use sqlx::{query, query_as, query_scalar};
 
+use super::jobs::Clock;
 use super::writer::Writer;
 use super::{Ledger, decode, encode, unavailable};
 use crate::domain::outcome::{Fault, MethodResult};
@@ -56,9 +57,10 @@ impl Ledger {
         next: Option<(usize, Step)>,
         now: Timestamp,
     ) -> Result<(), Fault> {
-        let (lease, now) = (lease.clone(), now.as_millisecond());
+        let (lease, clock) = (lease.clone(), Clock::at(now));
         let advanced = self.write(move |writer| {
             Box::pin(async move {
+                let now = clock.now();
                 let Some(until) = writer.lock(&lease).await? else { return Ok(Err(Fault::LeaseLost)) };
                 writer.put(lease.job, &crossed).await?;
                 let Some(next) = next else { return Ok(Ok(())) };
@@ -79,7 +81,8 @@ impl Ledger {
     /// Writes how the job ended: steps, outcome, audit record and result in one commit, which also releases the user.
     pub async fn record_outcome(&self, lease: &Lease, conclusion: &Conclusion, now: Timestamp) -> Result<(), Fault> {
         let (lease, end, now) = (lease.clone(), conclusion.clone(), now.as_millisecond());
-        let removed = end.outcome.methods.iter().any(|method| method.result == Some(MethodResult::Removed));
+        let maybe_gone = |result| matches!(result, Some(MethodResult::Removed | MethodResult::Ambiguous));
+        let removed = end.outcome.methods.iter().any(|method| maybe_gone(method.result));
         let reset_at = (removed || end.outcome.sessions_revoked).then_some(now);
         let recorded = self.write(move |writer| {
             Box::pin(async move {
