@@ -7,7 +7,7 @@ use lapin::types::FieldTable;
 
 use crate::broker;
 use crate::history::History;
-use crate::proxy::Proxy;
+use crate::proxy::{Line, Proxy};
 use crate::requests::{bodies, mixed, request};
 use crate::stage::{Stage, until};
 
@@ -21,9 +21,9 @@ async fn a_cut_connection_heals_and_every_result_arrives() {
     stage.queues.publish("reset", &bodies(&requests), Some(&user)).await;
     for known in [20, 50] {
         until(Duration::from_secs(30), "some results", async || stage.queues.waiting("results").await >= known).await;
-        proxy.cut();
+        proxy.set(Line::Cut);
         until(Duration::from_secs(10), "the worker notices", async || !stage.is_ready().await).await;
-        proxy.mend();
+        proxy.set(Line::Whole);
         until(Duration::from_secs(60), "the worker is ready again", async || stage.is_ready().await).await;
     }
     assert!(stage.worker.as_mut().unwrap().is_running());
@@ -40,13 +40,13 @@ async fn sigterm_while_the_broker_is_silent_ends_within_the_grace_period_and_los
     let (requests, user) = (mixed(701..=760), stage.queues.user());
     stage.queues.publish("reset", &bodies(&requests), Some(&user)).await;
     until(Duration::from_secs(30), "some results", async || stage.queues.waiting("results").await >= 10).await;
-    proxy.stall();
+    proxy.set(Line::Stalled);
     let mut worker = stage.worker.take().expect("a worker");
     worker.terminate();
     // Its own tidying up comes on top: leases, the last checkpoint.
     assert_eq!(worker.exit_code(Duration::from_secs(12)), Some(0), "exit code after SIGTERM");
-    proxy.cut();
-    proxy.mend();
+    proxy.set(Line::Cut);
+    proxy.set(Line::Whole);
     stage.start_worker().await;
     settle(&mut stage, &requests).await;
 }

@@ -7,10 +7,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+/// What the proxy does with connections, old and new.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Line {
+pub enum Line {
+    /// Forwards.
     Whole,
+    /// Closes them; new ones are accepted and closed at once, as by a load balancer with nobody behind it.
     Cut,
+    /// Keeps them open and forwards nothing, as when a cable is out. Only a cut follows.
     Stalled,
 }
 
@@ -32,19 +36,9 @@ impl Proxy {
         Self { address, line, _tasks: tasks }
     }
 
-    /// Cuts all connections; new ones are accepted and closed at once, as by a load balancer with nobody behind it.
-    pub fn cut(&self) {
-        self.line.send_replace(Line::Cut);
-    }
-
-    /// Keeps all connections open and forwards nothing, as when a cable is out. Only a cut follows.
-    pub fn stall(&self) {
-        self.line.send_replace(Line::Stalled);
-    }
-
-    /// Lets new connections through again.
-    pub fn mend(&self) {
-        self.line.send_replace(Line::Whole);
+    /// Changes what happens to connections from now on.
+    pub fn set(&self, line: Line) {
+        self.line.send_replace(line);
     }
 }
 
