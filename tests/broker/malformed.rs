@@ -9,6 +9,8 @@ use crate::requests::request;
 use crate::stage::{Stage, until};
 
 const BODIES: usize = 10_000;
+/// What a request may have at most; of a longer body no more is kept.
+const LONGEST: usize = 65_536;
 
 #[tokio::test]
 async fn ten_thousand_bad_bodies_are_each_rejected_and_never_reach_graph() {
@@ -39,11 +41,12 @@ async fn ten_thousand_bad_bodies_are_each_rejected_and_never_reach_graph() {
     let letters = stage.queues.take("dead-letters").await;
     assert_eq!(letters.len(), BODIES);
     assert!(letters.iter().all(|letter| reason(letter).is_some()), "each dead letter says why");
-    let mut sent: Vec<_> = bodies.iter().collect();
-    let mut dead: Vec<_> = letters.iter().map(|letter| &letter.data).collect();
+    let mut sent: Vec<_> = bodies.iter().map(|body| &body[..body.len().min(LONGEST)]).collect();
+    let mut dead: Vec<_> = letters.iter().map(|letter| letter.data.as_slice()).collect();
     sent.sort_unstable();
     dead.sort_unstable();
-    assert!(sent == dead, "the dead letters are the bodies, byte for byte");
+    let differ = sent.iter().zip(&dead).find(|(sent, dead)| sent != dead);
+    assert!(differ.is_none(), "the dead letters are the bodies, as far as the limit: {:?}", differ.map(shown));
     assert_eq!(stage.metric("mfa_reset_dead_letters_total", "").await, BODIES as f64);
     assert_eq!(stage.metric("mfa_reset_jobs_total", "outcome=\"rejected\"").await, BODIES as f64);
     assert_eq!(stage.simulator.graph_calls().await, before, "calls to Graph");
@@ -53,6 +56,10 @@ async fn ten_thousand_bad_bodies_are_each_rejected_and_never_reach_graph() {
 fn reason(letter: &lapin::message::Delivery) -> Option<String> {
     let headers = letter.properties.headers().as_ref()?;
     headers.inner().get("x-mfa-reason")?.as_long_string().map(ToString::to_string)
+}
+
+fn shown((sent, dead): (&&[u8], &&[u8])) -> [String; 2] {
+    [sent, dead].map(|body| format!("{} bytes: {}", body.len(), body[..body.len().min(400)].escape_ascii()))
 }
 
 /// A body that is wrong in one of many ways, and for certain; no two are the same.
@@ -83,7 +90,7 @@ fn bad_field(random: &mut fastrand::Rng, number: usize, mut good: Value) -> Vec<
         3 => good["requested_at"] = json!(pick(&TIMES)),
         4 => good["ticket"]["system"] = json!(pick(&SYSTEMS)),
         5 => good[format!("unknown{number}")] = json!(true),
-        6 => good["reason"] = json!("x".repeat(65_536)),
+        6 => good["reason"] = json!("x".repeat(LONGEST)),
         _ => good[pick(&["kind", "profile"])] = json!(format!("no-such-{number}")),
     }
     good.to_string().into_bytes()
