@@ -1,7 +1,7 @@
 //! `mfa-reset audit verify|export|search`.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write, stdin};
+use std::io::{BufRead, BufReader, Write, stderr, stdin};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
-use crate::adapters::ledger::{PublicKey, export, verify};
+use crate::adapters::ledger::{PublicKey, Verified, export, verify};
 use crate::cli;
 use crate::config::Config;
 
@@ -24,8 +24,12 @@ pub async fn run(config: &Config, command: &cli::Audit, out: &mut (dyn Write + S
             };
             let mut pinned = checkpoints.as_deref().map(open).transpose()?;
             let pinned = pinned.as_mut().map(|file| file as &mut dyn BufRead);
-            let (words, good) = match verify(log, pinned, &keys(config, public_key.as_ref())?) {
-                Ok(found) => (format!("ok: {} records, {} chains", found.records, found.chains), true),
+            let keys = keys(config, public_key.as_ref())?;
+            let (words, good) = match verify(log, pinned, &keys) {
+                Ok(found) => {
+                    stderr().lock().write_all(notes(&found, &keys).as_bytes())?;
+                    (format!("ok: {} records, {} chains", found.records, found.chains), true)
+                }
                 Err(bad) => (format!("first bad record: {bad}"), false),
             };
             writeln!(out, "{words}")?;
@@ -73,6 +77,19 @@ fn keys(config: &Config, named: Option<&PathBuf>) -> anyhow::Result<Vec<PublicKe
     }
 }
 
+/// What a good log leaves unproved, a line each.
+fn notes(found: &Verified, keys: &[PublicKey]) -> String {
+    let mut notes = String::new();
+    if found.uncovered > 0 {
+        notes += &format!("note: no checkpoint covers the last {} records yet\n", found.uncovered);
+    }
+    if keys.is_empty() {
+        notes += "note: the checkpoints were verified against the key they name themselves: \
+                  name one with --public-key\n";
+    }
+    notes
+}
+
 fn matches(record: &Value, search: &cli::Search) -> bool {
     let is = |pointer: &str, wanted: &Option<String>| {
         wanted.as_ref().is_none_or(|wanted| record.pointer(pointer).and_then(Value::as_str) == Some(wanted))
@@ -104,4 +121,19 @@ fn in_words(record: &Value) -> String {
         word("/status_code"),
     ]
     .join("\t")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_proved_is_noted() {
+        let key = PublicKey::parse(&"0".repeat(64)).unwrap();
+        let found = Verified { uncovered: 2, ..Verified::default() };
+        assert_eq!(notes(&Verified::default(), std::slice::from_ref(&key)), "");
+        assert_eq!(notes(&found, &[key]), "note: no checkpoint covers the last 2 records yet\n");
+        let unpinned = "the checkpoints were verified against the key they name themselves: name one with --public-key";
+        assert_eq!(notes(&Verified::default(), &[]), format!("note: {unpinned}\n"));
+    }
 }

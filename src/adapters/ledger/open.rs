@@ -52,7 +52,8 @@ impl Ledger {
         let conn = options(path.as_deref()).connect().await.map_err(OpenError::Sql)?;
         let head = Head { chain: Uuid::now_v7(), seq: 0, digest: String::new() };
         let counts = Arc::new(Counts::default());
-        let mut writer = Writer { conn, head, checkpoints: 0, key, counts: counts.clone(), lock };
+        let signed = (0, now.as_millisecond());
+        let mut writer = Writer { conn, head, signed, key, counts: counts.clone(), lock };
         let (birth, digest_key) = writer.begin(instance, now).await.map_err(OpenError::Sql)?;
         let (queue, works) = mpsc::channel(QUEUE);
         let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
@@ -63,8 +64,8 @@ impl Ledger {
 }
 
 impl Writer {
-    /// Brings the tables up to date, voids the leases of the process before, and begins the audit chain. Tells when
-    /// the ledger was made, and its digest key.
+    /// Brings the tables up to date, voids the leases of the process before, and begins the audit chain,
+    /// signed from its first record on. Tells when the ledger was made, and its digest key.
     async fn begin(&mut self, instance: &str, now: Timestamp) -> sqlx::Result<(Timestamp, [u8; 32])> {
         MIGRATIONS.run(&mut self.conn).await?;
         let mut fresh = [0; 32];
@@ -76,6 +77,7 @@ impl Writer {
         self.run(sqlx::query("UPDATE jobs SET lease_until = 0 WHERE lease_until > 0")).await?;
         let heads = self.heads().await?;
         self.append(audit::birth(instance, &heads, now)).await?;
+        self.sign(now.as_millisecond()).await?;
         let select = sqlx::query_as("SELECT birth, digest_key FROM meta");
         let (birth, key): (i64, String) = select.fetch_one(&mut self.conn).await?;
         self.run(sqlx::query("COMMIT")).await?;
