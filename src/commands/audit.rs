@@ -109,7 +109,7 @@ fn time_of(record: &Value) -> Timestamp {
 }
 
 fn in_words(record: &Value) -> String {
-    let word = |pointer: &str| record.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
+    let word = |pointer: &str| plain(record.pointer(pointer).and_then(Value::as_str).unwrap_or("-"));
     [
         time_of(record).to_string(),
         word("/metadata/event_code"),
@@ -121,6 +121,11 @@ fn in_words(record: &Value) -> String {
         word("/status_code"),
     ]
     .join("\t")
+}
+
+/// A value that stays in its column: nothing in it ends the line, moves the cursor or turns the text round.
+fn plain(value: &str) -> String {
+    value.chars().map(|c| if matches!(c, '\'' | '"') { c.to_string() } else { c.escape_debug().to_string() }).collect()
 }
 
 #[cfg(test)]
@@ -135,5 +140,16 @@ mod tests {
         assert_eq!(notes(&found, &[key]), "note: no checkpoint covers the last 2 records yet\n");
         let unpinned = "the checkpoints were verified against the key they name themselves: name one with --public-key";
         assert_eq!(notes(&Verified::default(), &[]), format!("note: {unpinned}\n"));
+    }
+
+    #[test]
+    fn a_value_cannot_forge_a_row() {
+        let record = serde_json::json!({
+            "time": 0, "metadata": {"event_code": "conclusion"}, "user": {"uid": "Zoë O'Neil\u{202e}\\"},
+            "unmapped": {"ticket": {"system": "a\tb", "number": "INC1\n2026\tconclusion\u{1b}[1A\u{85}"}},
+        });
+        let row = "1970-01-01T00:00:00Z\tconclusion\ta\\tb\tINC1\\n2026\\tconclusion\\u{1b}[1A\\u{85}\t-\t\
+                   Zoë O'Neil\\u{202e}\\\\\t-\t-";
+        assert_eq!(in_words(&record), row);
     }
 }
