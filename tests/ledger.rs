@@ -1,6 +1,7 @@
 //! The ledger against a real SQLite file: leases and fencing, plans, limits, crashes, and the audit chain.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::fs::OpenOptions;
 use std::io::BufRead;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -356,6 +357,17 @@ async fn files_are_closed_to_others() {
     for name in ["ledger.db", "ledger.db-wal", "ledger.db-shm", "ledger.db.lock", "audit.key"] {
         assert_eq!(mode(name), 0o600, "{name}");
     }
+    // Files that were left behind open to others, the log of a crash among them.
+    ledger.close().await;
+    let files = ["ledger.db", "ledger.db-wal", "ledger.db-shm", "ledger.db.lock"];
+    for name in files {
+        let path = dir.path().join(name);
+        OpenOptions::new().create(true).append(true).open(&path).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o664)).unwrap();
+    }
+    let ledger = open(&dir).await;
+    assert_eq!(files.map(mode), [0o600; 4]);
+    ledger.close().await;
     let path = dir.path().join("audit.key");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
     assert!(matches!(SigningKey::load_or_create(&path), Err(KeyError::Open(_))));

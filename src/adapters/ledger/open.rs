@@ -1,8 +1,8 @@
 //! Opening a ledger: one process at a time, its predecessor's leases voided, a new audit chain begun.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 use uuid::Uuid;
 
 use super::key::{SigningKey, beside, unhex};
@@ -123,10 +124,28 @@ fn claim(path: &Path) -> Result<File, OpenError> {
     };
     let lock = open(&lock_path)?;
     match lock.try_lock() {
-        Ok(()) => open(path).map(|_| lock),
+        Ok(()) => {
+            open(path)?;
+            ["", "-wal", "-shm", ".lock"].iter().try_for_each(|suffix| close_to_others(beside(path, suffix)))?;
+            Ok(lock)
+        }
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked(lock_path)),
         Err(TryLockError::Error(source)) => Err(OpenError::File(lock_path, source)),
     }
+}
+
+/// Takes a file from everybody but its owner, where a copy or a restore has opened it to others.
+fn close_to_others(path: PathBuf) -> Result<(), OpenError> {
+    let closed = match fs::metadata(&path) {
+        Ok(found) if found.permissions().mode() & 0o177 == 0 => Ok(()),
+        Ok(_) => {
+            warn!(file = %path.display(), "a file of the ledger was open to others; it is now its owner's alone");
+            fs::set_permissions(&path, Permissions::from_mode(0o600))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    closed.map_err(|source| OpenError::File(path, source))
 }
 
 /// How to connect: a commit is on the disk before anybody is told of it.
