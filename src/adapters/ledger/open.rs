@@ -53,8 +53,7 @@ impl Ledger {
         let conn = options(path.as_deref()).connect().await.map_err(OpenError::Sql)?;
         let head = Head { chain: Uuid::now_v7(), seq: 0, digest: String::new() };
         let counts = Arc::new(Counts::default());
-        let signed = (0, now.as_millisecond());
-        let mut writer = Writer { conn, head, signed, key, counts: counts.clone(), lock };
+        let mut writer = Writer { conn, head, signed: (0, now.as_millisecond()), key, counts: counts.clone(), lock };
         let (birth, digest_key) = writer.begin(instance, now).await.map_err(OpenError::Sql)?;
         let (queue, works) = mpsc::channel(QUEUE);
         let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
@@ -124,14 +123,11 @@ fn claim(path: &Path) -> Result<File, OpenError> {
     };
     let lock = open(&lock_path)?;
     match lock.try_lock() {
-        Ok(()) => {
-            open(path)?;
-            ["", "-wal", "-shm", ".lock"].iter().try_for_each(|suffix| close_to_others(beside(path, suffix)))?;
-            Ok(lock)
-        }
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(lock_path)),
-        Err(TryLockError::Error(source)) => Err(OpenError::File(lock_path, source)),
-    }
+        Ok(()) => open(path)?,
+        Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(lock_path)),
+        Err(TryLockError::Error(source)) => return Err(OpenError::File(lock_path, source)),
+    };
+    ["", "-wal", "-shm", ".lock"].iter().try_for_each(|suffix| close_to_others(beside(path, suffix))).map(|()| lock)
 }
 
 /// Takes a file from everybody but its owner, where a copy or a restore has opened it to others.

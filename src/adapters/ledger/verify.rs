@@ -120,9 +120,7 @@ impl Verifier<'_> {
     fn record(&mut self, record: Value) -> Result<(), String> {
         let chain = id(&record, "/attestation/chain_uid").ok_or("no chain_uid")?;
         let seq = record.pointer("/metadata/sequence").and_then(Value::as_u64).ok_or("no sequence number")?;
-        if self.head.is_some() {
-            self.is_signed()?;
-        }
+        self.head.as_ref().map_or(Ok(()), |_| self.is_signed())?;
         if self.head.as_ref().is_none_or(|head| head.chain != chain) {
             self.begin(chain, seq, &record)?;
         }
@@ -170,7 +168,7 @@ impl Verifier<'_> {
             return Err(format!("chain {chain} does not begin with its start, but with record {seq}"));
         }
         let heads = record.pointer("/unmapped/heads").and_then(Value::as_array).ok_or("no heads of other chains")?;
-        let heads: Option<Vec<Head>> = heads.iter().map(place_of).collect();
+        let heads: Option<Vec<_>> = heads.iter().map(place_of).collect();
         let heads = heads.ok_or("unreadable heads of other chains")?;
         if let Some(missed) = self.digests.keys().find(|known| heads.iter().all(|head| head.chain != **known)) {
             return Err(format!("chain {chain} does not know chain {missed} before it"));
@@ -249,11 +247,13 @@ impl Verifier<'_> {
             };
             let index = usize::try_from(head.seq).unwrap_or(usize::MAX).wrapping_sub(1);
             match digests.get(index) {
-                Some(digest) if *digest == head.digest && *last && head.seq < digests.len() as u64 => {
-                    return Err(bad(&chain, head.seq + 1, "stands after the end that a later chain knows"));
+                Some(digest) if *digest != head.digest => {
+                    return Err(bad(&chain, head.seq, format!("{by} knows another digest")));
                 }
-                Some(digest) if *digest == head.digest => {}
-                Some(_) => return Err(bad(&chain, head.seq, format!("{by} knows another digest"))),
+                Some(_) if *last && head.seq < digests.len() as u64 => {
+                    return Err(bad(&chain, head.seq + 1, format!("stands after the end that {by} knows")));
+                }
+                Some(_) => {}
                 None => {
                     let reason = format!("missing; {by} knows records up to {}", head.seq);
                     return Err(bad(&chain, digests.len() as u64 + 1, reason));
