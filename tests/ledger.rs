@@ -232,7 +232,7 @@ async fn a_hold_stops_the_next_step_but_not_the_crossing_off() {
 }
 
 #[tokio::test]
-async fn a_user_is_held_by_one_job_until_it_concludes() {
+async fn a_user_is_held_by_one_job_from_plan_to_conclusion() {
     let dir = TempDir::new().unwrap();
     let ledger = open(&dir).await;
     let (one, two) = (request("R1", "ada@contoso.test"), request("R2", "ada@contoso.test"));
@@ -240,8 +240,25 @@ async fn a_user_is_held_by_one_job_until_it_concludes() {
     assert_eq!(ledger.take_user(&first, USER, t(1)).await, Ok(Hold::Taken(None)));
     assert_eq!(ledger.take_user(&first, USER, t(1)).await, Ok(Hold::Taken(None)));
     assert_eq!(ledger.take_user(&second, USER, t(1)).await, Ok(Hold::Busy));
+    ledger.record_deferral(&second, &deferral(0, false)).await.unwrap();
+    let second = take(&ledger, &two, t(1)).await;
+    assert_eq!(ledger.take_user(&second, USER, t(1)).await, Ok(Hold::Busy), "a job frees nobody's user but its own");
     ledger.record_deferral(&first, &deferral(0, false)).await.unwrap();
-    assert_eq!(ledger.take_user(&second, USER, t(1)).await, Ok(Hold::Busy), "a deferred job keeps its user");
+    assert_eq!(ledger.take_user(&second, USER, t(1)).await, Ok(Hold::Taken(None)), "there was no plan");
+    ledger.record_deferral(&second, &deferral(0, false)).await.unwrap();
+    let late = Lease { fence: 1, ..take(&ledger, &one, t(2)).await };
+    let first = Lease { fence: 2, ..late.clone() };
+    assert_eq!(ledger.take_user(&first, USER, t(2)).await, Ok(Hold::Taken(None)));
+    let second = take(&ledger, &two, t(2)).await;
+    ledger.record_deferral(&late, &deferral(0, false)).await.unwrap();
+    assert_eq!(ledger.take_user(&second, USER, t(2)).await, Ok(Hold::Busy), "a late attempt frees nobody");
+    ledger.write_plan(&first, &plan(), record("intent", "R1"), 9, t(2)).await.unwrap();
+    ledger.record_deferral(&first, &deferral(0, false)).await.unwrap();
+    assert_eq!(
+        ledger.take_user(&second, USER, t(2)).await,
+        Ok(Hold::Busy),
+        "a deferred job with a plan keeps its user"
+    );
     let first = take(&ledger, &one, t(2)).await;
     ledger.record_outcome(&first, &conclusion(&one, MethodResult::Removed, Vec::new()), t(2)).await.unwrap();
     assert_eq!(ledger.take_user(&second, USER, t(3)).await, Ok(Hold::Taken(Some(t(2)))));
