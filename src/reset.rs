@@ -10,10 +10,11 @@ use uuid::Uuid;
 
 use crate::domain::audit::{self, Subject};
 use crate::domain::event;
-use crate::domain::guard::{self, Decision};
+use crate::domain::guard::{self, Decision, Facts};
 use crate::domain::outcome::{Fault, MethodResult, Outcome, OutcomeKind};
 use crate::domain::plan::{Action, Plan};
 use crate::domain::reason::Reason;
+use crate::domain::request::Target;
 use crate::domain::retry::{self, Cause, Standing, Verdict};
 use crate::domain::rules::Rules;
 use crate::domain::summary;
@@ -38,7 +39,7 @@ pub enum Settlement {
     GivenBack,
 }
 
-/// How far a job came, for those who have to tell.
+/// How far a job came.
 struct Progress {
     lease: Lease,
     user: Option<String>,
@@ -46,9 +47,9 @@ struct Progress {
     plan: Option<Plan>,
 }
 
-/// How often a list is read to prove a removal, and the wait before each, in seconds: Graph lags behind its deletes.
+/// The waits before each list that is to prove a removal, in seconds: Graph lags.
 const LOOKS: [u64; 7] = [0, 1, 2, 4, 8, 15, 30];
-/// How many calls of one attempt may be throttled, or end unknown, before the job gives its slot back.
+/// How many calls of one attempt may be throttled or end unknown.
 const PATIENCE: u32 = 5;
 /// A ticket is told of a wait longer than this.
 const LONG_WAIT: Duration = Duration::from_secs(60);
@@ -64,7 +65,7 @@ pub struct Reset<'a, P> {
 }
 
 impl<P: Ports> Reset<'_, P> {
-    /// One attempt and what follows from it. `jitter` is in 0..1.
+    /// One attempt and what follows from it; `jitter` is in 0..1.
     pub async fn run(&self, jitter: f64) -> Result<Settlement, Fault> {
         if let Decision::Deny(rule) = guard::may_ask(self.job.envelope.producer.as_deref(), &self.rules.policy) {
             return self.refuse(OutcomeKind::Denied, rule.reason(), Some(Decision::Deny(rule))).await;
@@ -83,10 +84,7 @@ impl<P: Ports> Reset<'_, P> {
         };
         let user = plan.as_ref().map(|plan| plan.user.clone());
         let mut progress = Progress { lease, user, decision: None, plan };
-        let ended = match fault {
-            None => self.attempt(&mut progress).await,
-            Some(fault) => Err(fault),
-        };
+        let ended = if let Some(fault) = fault { Err(fault) } else { self.attempt(&mut progress).await };
         match ended {
             Ok(outcome) => self.conclude(progress, outcome).await,
             Err(fault) => self.stopped(progress, fault, jitter).await,
@@ -95,13 +93,13 @@ impl<P: Ports> Reset<'_, P> {
 
     /// One attempt: surveys, decides, plans, removes, proves. A recorded plan is finished, never made anew.
     async fn attempt(&self, progress: &mut Progress) -> Result<Outcome, Fault> {
-        let resumed = progress.plan.is_some();
         self.still_wanted(progress)?;
-        if !resumed && let Some(outcome) = self.prepare(progress).await? {
+        let open = progress.plan.as_ref().is_none_or(Plan::has_open_steps);
+        if open && let Some(outcome) = self.prepare(progress).await? {
             return Ok(outcome);
         }
         let Progress { lease, plan: Some(plan), .. } = progress else { return Err(Fault::Stopped) };
-        self.carry_out(lease, plan, resumed).await?;
+        self.carry_out(lease, plan).await?;
         self.verify(plan).await?;
         Ok(summary::of_plan(plan, None))
     }
@@ -119,42 +117,45 @@ impl<P: Ports> Reset<'_, P> {
         Ok(())
     }
 
-    /// Everything before the first change. Ends the job early where the guard says no or only the plan is wanted.
+    /// Everything before a change; it may end the job. Every attempt asks the guard: people become administrators.
     async fn prepare(&self, progress: &mut Progress) -> Result<Option<Outcome>, Fault> {
         let request = &self.job.request;
-        let user = self.ports.resolve(&request.target).await?;
+        // A recorded plan is for an object id; names may have changed since.
+        let planned_for = progress.plan.as_ref().map(|plan| Target::of_object(&plan.user));
+        let user = self.ports.resolve(planned_for.as_ref().unwrap_or(&request.target)).await?;
         progress.user = Some(user.object_id.clone());
         let hold = self.ports.take_user(&progress.lease, &user).await?;
         let Hold::Taken(last_reset) = hold else { return Err(Fault::UserHeld) };
-        let mut facts = self.ports.survey(&user).await?;
-        facts.last_reset = last_reset;
+        let facts = Facts { last_reset, ..self.ports.survey(&user).await? };
+        if let Some(plan) = &mut progress.plan {
+            plan.reconcile(&facts.methods, self.ports.now());
+        }
         let decision = guard::decide(request, &user, &facts, &self.rules.policy, self.ports.now());
         progress.decision = Some(decision);
         if let Decision::Deny(rule) = decision {
-            let detail = Some(rule.name().to_owned());
-            return Ok(Some(Outcome::untouched(OutcomeKind::Denied, rule.reason(), detail)));
+            return Ok(Some(summary::stopped(progress.plan.as_ref(), rule.reason(), Some(rule.name().into()))));
+        }
+        if progress.plan.is_some() {
+            return Ok(None);
         }
         let plan = Plan::make(&user.object_id, request.profile, &request.keep, &facts.methods, facts.read_at);
         let planned = summary::planned(&plan);
         if request.dry_run {
             return Ok(Some(planned));
         }
-        let calls = self.ports.calls();
-        let intent =
-            audit::intent(&self.subject(Some(&plan.user), Some(decision), &calls), &planned.methods, self.ports.now());
-        self.ports.write_plan(&progress.lease, &plan, intent).await?;
+        let (calls, now) = (self.ports.calls(), self.ports.now());
+        let subject = self.subject(Some(&plan.user), Some(decision), &calls);
+        self.ports.write_plan(&progress.lease, &plan, audit::intent(&subject, &planned.methods, now)).await?;
         progress.plan = Some(plan);
         Ok(None)
     }
 
-    /// Calls the open steps one after the other: never two at once for one user.
-    async fn carry_out(&self, lease: &Lease, plan: &mut Plan, resumed: bool) -> Result<(), Fault> {
-        let (mut must_list, mut trouble) = (resumed, 0);
+    /// Calls the open steps, never two at once. A lost answer is settled by a list.
+    async fn carry_out(&self, lease: &Lease, plan: &mut Plan) -> Result<(), Fault> {
+        let mut trouble = 0;
         loop {
-            if must_list || plan.is_in_doubt() {
-                let listed = self.ports.list_methods(&plan.user).await?;
-                plan.reconcile(&listed, self.ports.now());
-                must_list = false;
+            if plan.is_in_doubt() {
+                plan.reconcile(&self.ports.list_methods(&plan.user).await?, self.ports.now());
             }
             let Some(index) = plan.next_step() else { break };
             match self.call(lease, plan, index).await {
@@ -186,10 +187,11 @@ impl<P: Ports> Reset<'_, P> {
             Ok(Removal::Refused(refusal)) => plan.put_off(index, refusal),
             Ok(Removal::Forbidden) => plan.settle(index, MethodResult::Forbidden, Some(Reason::Forbidden)),
             Ok(Removal::Impossible) => plan.settle(index, MethodResult::Failed, Some(Reason::GraphRefused)),
-            Err(fault @ Fault::Unknown { .. }) => return Err(fault),
             Err(fault) => {
-                // Every other fault had no effect.
-                plan.unsend(index);
+                // Every other fault than an unknown outcome had no effect.
+                if !matches!(fault, Fault::Unknown { .. }) {
+                    plan.unsend(index);
+                }
                 return Err(fault);
             }
         }
@@ -215,8 +217,8 @@ impl<P: Ports> Reset<'_, P> {
     /// Tells how the job ended: records, then publishes. The caller acknowledges.
     async fn conclude(&self, mut progress: Progress, outcome: Outcome) -> Result<Settlement, Fault> {
         let changes = progress.plan.as_mut().map(Plan::take_changes).unwrap_or_default();
-        let mut calls = self.ports.calls();
-        calls.extend(progress.plan.iter().flat_map(|plan| plan.steps.iter().filter_map(|step| step.call)));
+        let steps = progress.plan.iter().flat_map(|plan| &plan.steps);
+        let calls: Vec<Uuid> = self.ports.calls().into_iter().chain(steps.filter_map(|step| step.call)).collect();
         let Progress { lease, user, decision, .. } = progress;
         let (user, attempts, now) = (user.as_deref(), lease.attempts + 1, self.ports.now());
         let facts = event::Facts { user, attempts, started_at: lease.first_seen, finished_at: now };
@@ -226,12 +228,12 @@ impl<P: Ports> Reset<'_, P> {
         self.ports.record_outcome(&lease, &conclusion).await?;
         self.ports.publish(&conclusion.event).await?;
         self.ports.mark_published(&conclusion.event).await?;
-        let (outcome, reason) = (conclusion.outcome.kind.name(), conclusion.outcome.reason.code());
-        info!(request.id = %self.job.request.key, outcome, reason, attempts, "job concluded");
+        let reason = conclusion.outcome.reason.code();
+        info!(request.id = %self.job.request.key, outcome = conclusion.outcome.kind.name(), reason, attempts, "job concluded");
         Ok(Settlement::Concluded(conclusion.outcome, decision))
     }
 
-    /// A fault stopped the attempt: concludes, defers or gives back, as [`retry::decide`] says.
+    /// A fault stopped the attempt: [`retry::decide`] says what follows.
     async fn stopped(&self, progress: Progress, fault: Fault, jitter: f64) -> Result<Settlement, Fault> {
         let lease = &progress.lease;
         let standing = Standing { first_seen: lease.first_seen, attempts: lease.attempts, deferrals: lease.deferrals };
@@ -251,7 +253,7 @@ impl<P: Ports> Reset<'_, P> {
         }
     }
 
-    /// Comes back later: waits the rest in place, leaves a copy with the broker, and records its number.
+    /// Comes back later: waits the rest in place, leaves a copy with the broker, records its number.
     async fn defer(
         &self,
         progress: Progress,
@@ -260,11 +262,10 @@ impl<P: Ports> Reset<'_, P> {
         spends: bool,
     ) -> Result<Settlement, Fault> {
         let Progress { lease, plan, .. } = progress;
-        let (rest, step) = retry::split(after);
-        let tell = after > LONG_WAIT && !lease.told;
+        let ((rest, step), tell) = (retry::split(after), after > LONG_WAIT && !lease.told);
         if tell {
-            let (request, envelope, now) = (&self.job.request, &self.job.envelope, self.ports.now());
-            self.ports.publish(&event::delayed(request, envelope, after, cause.name(), now)).await?;
+            let Job { request, envelope } = self.job;
+            self.ports.publish(&event::delayed(request, envelope, after, cause.name(), self.ports.now())).await?;
         }
         // What was done is written down before the wait, and nobody need wait for this lease to run out.
         self.note(&lease, plan, Deferral { spends, told: tell, ..Deferral::of(&lease) }).await?;
@@ -276,25 +277,24 @@ impl<P: Ports> Reset<'_, P> {
         Ok(Settlement::Deferred(cause))
     }
 
-    async fn note(&self, lease: &Lease, plan: Option<Plan>, deferral: Deferral) -> Result<(), Fault> {
-        let changes = plan.map(|mut plan| plan.take_changes()).unwrap_or_default();
+    async fn note(&self, lease: &Lease, mut plan: Option<Plan>, deferral: Deferral) -> Result<(), Fault> {
+        let changes = plan.as_mut().map(Plan::take_changes).unwrap_or_default();
         self.ports.record_deferral(lease, &Deferral { changes, ..deferral }).await
     }
 
-    /// Turns a request away at the door: it never becomes a job, so it cannot take another request's key.
+    /// Turns a request away: it never becomes a job, so it cannot take another request's key.
     async fn refuse(&self, kind: OutcomeKind, reason: Reason, decision: Option<Decision>) -> Result<Settlement, Fault> {
         let (request, outcome, now) = (&self.job.request, Outcome::untouched(kind, reason, None), self.ports.now());
         let facts = event::Facts { user: None, attempts: 0, started_at: now, finished_at: now };
         let event = event::result(reason.code(), request, &self.job.envelope, &outcome, &facts);
-        let audit = audit::conclusion(&self.subject(None, decision, &[]), &outcome, now);
-        self.ports.record_refusal(audit).await?;
+        self.ports.record_refusal(audit::conclusion(&self.subject(None, decision, &[]), &outcome, now)).await?;
         self.ports.publish(&event).await?;
         warn!(request.id = %request.key, reason = reason.code(), "request turned away");
         Ok(Settlement::Refused(outcome, decision))
     }
 
     fn subject<'s>(&'s self, user: Option<&'s str>, decision: Option<Decision>, calls: &'s [Uuid]) -> Subject<'s> {
-        let Rules { policy, app, .. } = self.rules;
-        Subject { request: &self.job.request, user, decision, policy, app, calls }
+        let (Rules { policy, app, .. }, producer) = (self.rules, self.job.envelope.producer.as_deref());
+        Subject { request: &self.job.request, producer, user, decision, policy, app, calls }
     }
 }

@@ -95,10 +95,12 @@ mod tests {
 
     #[test]
     fn other_crates_are_quiet_unless_they_are_named() {
-        let say = || tracing::info!(target: "lapin::channel", "frame");
+        let say = || tracing::info!(target: "hyper::proto", "frame");
         assert_eq!(written(LogFormat::Text, "info", say), "");
         assert_eq!(written(LogFormat::Text, "trace", say), "");
-        assert!(written(LogFormat::Text, "info,lapin=debug", say).contains("frame"));
+        assert!(written(LogFormat::Text, "info,hyper=debug", say).contains("frame"));
+        let body = || tracing::error!(target: "lapin::channel", "a body");
+        assert_eq!(written(LogFormat::Text, "trace,lapin=trace", body), "");
         assert!(written(LogFormat::Text, "warn", || tracing::warn!("mine")).contains("mine"));
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use jiff::Timestamp;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -42,8 +42,14 @@ pub struct Worker {
 
 /// A hold longer than this stops consumption, rather than pump the backlog through the retry queues.
 const LONG_HOLD: Duration = Duration::from_secs(30);
-/// How much of the grace period attempts get to finish on their own.
+/// Up to which part of the grace period consumers may take to be cancelled, ...
+const CANCEL_SHARE: f64 = 0.2;
+/// ... attempts to finish on their own, ...
 const SOFT_SHARE: f64 = 0.7;
+/// ... attempts to stop before their next call, ...
+const HARD_SHARE: f64 = 0.9;
+/// ... and the last audit records to be published; what is left is for closing.
+const POST_SHARE: f64 = 0.95;
 
 /// Consumes until `stop`, through as many broker sessions as it takes.
 pub async fn run(worker: Worker, stop: CancellationToken) {
@@ -169,29 +175,34 @@ fn held_for(worker: &Worker) -> Duration {
     until.map_or(Duration::ZERO, |until| until.duration_since(Timestamp::now()).try_into().unwrap_or_default())
 }
 
-/// Two stages under one deadline: take nothing more and let attempts finish; then stop them before their next call.
-/// What is left goes back to the broker.
+/// Stages under one deadline: take nothing more and let attempts finish; stop them before their next call; say goodbye.
+/// What is left goes back to the broker, whose silence may cost time in every stage but never more than the whole.
 async fn drain(worker: &Worker, session: Session, halt: &CancellationToken, jobs: &mut JoinSet<()>) {
     worker.health.set_draining();
     info!(jobs = jobs.len(), grace_seconds = worker.grace.as_secs(), "draining");
-    for lane in Lane::ALL {
-        if session.cancel(lane).await.is_err() {
-            warn!(lane = lane.name(), "a consumer could not be cancelled");
-        }
+    let start = Instant::now();
+    let until = |share: f64| start + worker.grace.mul_f64(share);
+    let cancelled = async { tokio::join!(session.cancel(Lane::Tickets), session.cancel(Lane::Batch)) };
+    if !matches!(timeout_at(until(CANCEL_SHARE), cancelled).await, Ok((Ok(()), Ok(())))) {
+        warn!("a consumer could not be cancelled");
     }
-    let soft = worker.grace.mul_f64(SOFT_SHARE);
-    if tokio::time::timeout(soft, join_all(jobs)).await.is_err() {
+    if timeout_at(until(SOFT_SHARE), join_all(jobs)).await.is_err() {
         warn!(jobs = jobs.len(), "attempts are stopped before their next call");
         halt.cancel();
-        let hard = worker.grace.saturating_sub(soft).mul_f64(0.7);
-        if tokio::time::timeout(hard, join_all(jobs)).await.is_err() {
+        if timeout_at(until(HARD_SHARE), join_all(jobs)).await.is_err() {
             error!(jobs = jobs.len(), "attempts did not stop in time; their deliveries go back to the broker");
             jobs.abort_all();
         }
     }
-    upkeep::last_post(&worker.shared, &worker.metrics, &session.publisher()).await;
-    session.close().await;
-    info!("drained");
+    let publisher = session.publisher();
+    let goodbye = async {
+        let _ = timeout_at(until(POST_SHARE), upkeep::last_post(&worker.shared, &worker.metrics, &publisher)).await;
+        session.close().await;
+    };
+    match timeout_at(until(1.0), goodbye).await {
+        Ok(()) => info!("drained"),
+        Err(_) => warn!("drained without a word from the broker"),
+    }
 }
 
 /// Waits, and shows meanwhile that the loop turns.

@@ -289,7 +289,7 @@ async fn a_cut_connection_ends_the_session_at_once() {
     session.consume(Lane::Tickets).await.unwrap();
     queues.publish("reset", &[b"1".to_vec()], None).await;
     let held = delivery(&mut inbox.tickets).await;
-    proxy.cut();
+    proxy.set(proxy::Line::Cut);
     let (why, publisher) = (ended(&mut inbox.tickets).await, session.publisher());
     timeout(SOON, session.token().cancelled()).await.expect("the token is cancelled");
     assert!(session.why().is_some(), "{why}");

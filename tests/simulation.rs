@@ -12,13 +12,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mfa_reset::domain::event::Event;
-use mfa_reset::domain::guard::{HARMLESS_ROLES, Lookup, Membership, Policy};
+use mfa_reset::domain::guard::{HARMLESS_ROLES, Lookup, Membership};
 use mfa_reset::domain::method::MethodType;
 use mfa_reset::domain::outcome::{Fault, OutcomeKind};
 use mfa_reset::domain::reason::Reason;
 use mfa_reset::domain::request::{Envelope, Lane, Request};
 use mfa_reset::domain::retry::Limits;
-use mfa_reset::domain::rules::Rules;
+use mfa_reset::domain::rules::{Policy, Rules};
 use mfa_reset::ports::Job;
 use mfa_reset::reset::{Reset, Settlement};
 use serde_json::json;
@@ -234,6 +234,26 @@ async fn a_method_under_the_same_id_with_another_number_before_its_turn_stays() 
     drive(&world, job("1", "lost-phone"), 0).await;
     promises(&world, "replaced before its turn");
     world.with(|state| assert!(state.methods.iter().any(|method| method.digest.as_deref() == Some("new number"))));
+}
+
+#[tokio::test]
+async fn who_becomes_an_administrator_meanwhile_is_not_reset_any_further() {
+    for (effect, kind, removed) in [("write_plan", OutcomeKind::Denied, 0), ("remove", OutcomeKind::Partial, 1)] {
+        let world = World::new();
+        let clean = World::new();
+        drive(&clean, job("1", "all"), 0).await;
+        let at = clean.with(|state| state.effects.iter().position(|name| *name == effect)).unwrap();
+        world.with(|state| state.strike = Some((at, Strike::CrashAfter)));
+        let _ = run(&world, &job("1", "all")).await;
+        world.restart(600);
+        let role = vec![Membership::Role(Some("global administrator".into()))];
+        world.with(|state| state.memberships = Some(Lookup::Complete(role)));
+        assert_eq!(drive(&world, job("1", "all"), 0).await, [kind], "{effect}");
+        world.with(|state| {
+            assert_eq!(state.removed.len(), removed, "{effect}");
+            assert_eq!(state.published[0].reason(), Some(Reason::ProtectedTarget));
+        });
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The one table of settings: name, default, what is accepted, meaning, and how the text becomes a value.
 
-use super::value::{address, ids, list, lower_list, number, path, prefetch, root, seconds};
+use super::value::{address, ids, list, number, path, people, prefetch, root, seconds};
 use super::value::{secret, switch, word};
 use super::{Config, LogFormat};
 use crate::domain::guard::HARMLESS_ROLES;
@@ -189,7 +189,7 @@ pub static TABLE: [Key; 38] = [
         |config, text| put(&mut config.allow_any_producer, switch(text))),
     key("policy.protected_users", Preset::List(&[]), Look::List, "object ids, user principal names or mail addresses",
         "people who are never reset",
-        |config, text| put(&mut config.policy.protected_users, Some(lower_list(text)))),
+        |config, text| put(&mut config.policy.protected_users, people(text))),
     key("policy.protected_groups", Preset::List(&[]), Look::List, "object ids of groups",
         "groups whose members, direct or not, are never reset",
         |config, text| put(&mut config.policy.protected_groups, ids(text))),

@@ -9,8 +9,8 @@ use secrecy::SecretString;
 
 use super::keys::{Preset, TABLE};
 use super::{Broker, Config, Graph, InForce, Needs, Sources, check};
-use crate::domain::guard::Policy;
 use crate::domain::retry::Limits;
+use crate::domain::rules::Policy;
 
 /// One thing wrong with the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]

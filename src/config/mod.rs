@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::domain::guard::Policy;
 use crate::domain::retry::Limits;
+use crate::domain::rules::Policy;
 use keys::{Key, Part};
 pub use load::{Mistake, Mistakes};
 pub use show::reference_table;

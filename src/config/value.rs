@@ -70,15 +70,26 @@ pub fn list(text: &str) -> BTreeSet<String> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
-/// Items between commas, in lower case, as names and addresses are compared.
-pub fn lower_list(text: &str) -> BTreeSet<String> {
-    list(&text.to_lowercase())
+/// Ids between commas, in lower case.
+pub fn ids(text: &str) -> Option<BTreeSet<String>> {
+    let items = list(&text.to_lowercase());
+    items.iter().all(|item| is_id(item)).then_some(items)
 }
 
-/// Ids between commas.
-pub fn ids(text: &str) -> Option<BTreeSet<String>> {
-    let items = lower_list(text);
-    items.iter().all(|item| item.len() == 36 && Uuid::try_parse(item).is_ok()).then_some(items)
+/// Ids and bare addresses between commas, in lower case; anything else would protect nobody.
+pub fn people(text: &str) -> Option<BTreeSet<String>> {
+    let items = list(&text.to_lowercase());
+    let address = |item: &str| {
+        let bare = !item.contains(|letter: char| letter.is_whitespace() || "<>:,;\"".contains(letter));
+        bare && item
+            .split_once('@')
+            .is_some_and(|(user, host)| !user.is_empty() && !host.is_empty() && !host.contains('@'))
+    };
+    items.iter().all(|item| is_id(item) || address(item)).then_some(items)
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() == 36 && Uuid::try_parse(text).is_ok()
 }
 
 /// An address with one of these schemes and a host.

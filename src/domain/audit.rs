@@ -8,16 +8,19 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::guard::{Decision, Policy};
+use super::guard::Decision;
 use super::method::MethodType;
 use super::outcome::{MethodReport, MethodResult, Outcome, OutcomeKind};
 use super::request::{Request, hex};
+use super::rules::Policy;
 
 /// What a record is about.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     /// The request.
     pub request: &'a Request,
+    /// The broker user that published the request, checked by the broker.
+    pub producer: Option<&'a str>,
     /// The target, if it was resolved.
     pub user: Option<&'a str>,
     /// What the guard said, if it was asked.
@@ -89,7 +92,7 @@ fn base(subject: &Subject<'_>, phase: &str, methods: &[MethodReport], now: Times
         "unmapped": {
             "ticket": request.ticket, "profile": request.profile, "keep": request.keep, "dry_run": request.dry_run,
             "reason": request.reason, "approvals": request.approvals, "verification": request.verification,
-            "methods": methods, "client_request_ids": subject.calls,
+            "producer": subject.producer, "methods": methods, "client_request_ids": subject.calls,
         },
     })
 }

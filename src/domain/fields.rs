@@ -25,13 +25,14 @@ pub fn read(value: &Value, envelope: &Envelope) -> Result<Request, Flaw> {
     if fields.text("kind", 32)?.is_some_and(|kind| kind != "reset") {
         return Err(Flaw::new("/kind", "reset is expected"));
     }
-    let id = fields.text("id", 255)?.or_else(|| envelope.message_id.clone());
+    let id = fields.text("id", 255)?.or_else(|| envelope.message_id.clone().filter(|id| is_printable(id)));
     let id = id.ok_or_else(|| Flaw::new("/id", "an id is required, here or as message_id"))?;
     let ticket = ticket(fields.object("ticket")?)?;
     let target = target(fields.object("target")?)?;
     let profile = fields.required_text("profile", 64)?;
     let profile = Profile::from_name(&profile).ok_or_else(|| Flaw::new("/profile", "unknown profile"))?;
     fields.has("steps");
+    fields.refuse_null("keep").and_then(|()| fields.refuse_null("dry_run"))?;
     let keep = fields.list("keep", 15)?.into_iter().map(kept_type).collect::<Result<BTreeSet<_>, _>>()?;
     let dry_run = fields.flag("dry_run")?;
     let requested_by = fields.required_text("requested_by", 320)?;
@@ -41,7 +42,7 @@ pub fn read(value: &Value, envelope: &Envelope) -> Result<Request, Flaw> {
     }
     let verification = fields.list("verification", 10)?.into_iter().map(verified).collect::<Result<_, _>>()?;
     let approvals = fields.list("approvals", 10)?.into_iter().map(approved).collect::<Result<_, _>>()?;
-    let reason = fields.text("reason", 4000)?;
+    let reason = fields.prose("reason", 4000)?;
     fields.close()?;
     let key = Key { system: ticket.system.clone(), id };
     let fingerprint = fingerprint(&json!([target, profile, keep, dry_run, requested_by, ticket]));
@@ -60,6 +61,10 @@ pub fn read(value: &Value, envelope: &Envelope) -> Result<Request, Flaw> {
         approvals,
         reason,
     })
+}
+
+fn is_printable(id: &str) -> bool {
+    !id.trim().is_empty() && id.chars().count() <= 255 && !id.chars().any(char::is_control)
 }
 
 fn ticket(fields: Option<Fields<'_>>) -> Result<Ticket, Flaw> {

@@ -2,16 +2,12 @@
 //!
 //! Graph lets an application reset anybody, administrators included, so this is the only thing that protects them.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
-use aws_lc_rs::digest;
 use jiff::Timestamp;
-use serde_json::json;
 
 use super::method::Method;
 use super::reason::Reason;
-use super::request::{Request, hex};
+use super::request::Request;
+use super::rules::Policy;
 
 /// Roles whose holders an Authentication Administrator may reset too (Microsoft's table of who can reset whom):
 /// directory readers, guest inviters, message center readers, reports readers, usage summary reports readers.
@@ -23,38 +19,6 @@ pub const HARMLESS_ROLES: [&str; 5] = [
     "75934031-6c7e-415a-99d7-48dbd49e875e",
 ];
 
-/// Who may ask, and who may be reset. Ids and names are lower case.
-#[derive(Debug, Clone)]
-pub struct Policy {
-    /// Broker users that may ask; `None` lets anybody.
-    pub producers: Option<BTreeSet<String>>,
-    /// Object ids or user principal names that are never reset.
-    pub protected_users: BTreeSet<String>,
-    /// Groups whose members are never reset.
-    pub protected_groups: BTreeSet<String>,
-    /// Role template ids that do not protect their holders.
-    pub harmless_roles: BTreeSet<String>,
-    /// How long after a reset another one is refused; zero never refuses.
-    pub cool_down: Duration,
-    /// How many resets may start in an hour.
-    pub max_resets_per_hour: u32,
-}
-
-impl Policy {
-    /// A digest that names this policy in audit records.
-    pub fn digest(&self) -> String {
-        let policy = json!([
-            self.producers,
-            self.protected_users,
-            self.protected_groups,
-            self.harmless_roles,
-            self.cool_down.as_secs(),
-            self.max_resets_per_hour,
-        ]);
-        hex(digest::digest(&digest::SHA256, policy.to_string().as_bytes()).as_ref())
-    }
-}
-
 /// Who the target is. Never printed: it holds names.
 #[derive(Clone, PartialEq, Eq)]
 pub struct User {
@@ -62,8 +26,18 @@ pub struct User {
     pub object_id: String,
     /// The user principal name, lower case.
     pub upn: Option<String>,
-    /// The mail address and every proxy address without its prefix, lower case.
-    pub addresses: Vec<String>,
+    /// The mail address and every proxy address without its prefix, lower case; `None` if Graph would not say.
+    pub addresses: Option<Vec<String>>,
+    /// Whether the user is in a restricted management administrative unit.
+    pub restricted: bool,
+}
+
+impl User {
+    /// Every name of the user, or `None` where Graph kept one back, so that a rule about names proves nothing.
+    fn names(&self) -> Option<Vec<&str>> {
+        let (upn, addresses) = (self.upn.as_deref()?, self.addresses.as_ref()?);
+        Some([upn, &self.object_id].into_iter().chain(addresses.iter().map(String::as_str)).collect())
+    }
 }
 
 impl std::fmt::Debug for User {
@@ -137,6 +111,8 @@ pub enum Rule {
     ProtectedUser,
     /// `policy.protected_groups`.
     ProtectedGroup,
+    /// Membership of a restricted management administrative unit, where administrators put whom others may not touch.
+    RestrictedUnit,
     /// A role held or to be had.
     Role,
     /// Membership of a group that roles can be assigned to.
@@ -151,12 +127,13 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::None,
         Self::Producer,
         Self::Requester,
         Self::ProtectedUser,
         Self::ProtectedGroup,
+        Self::RestrictedUnit,
         Self::Role,
         Self::RoleAssignableGroup,
         Self::Unreadable,
@@ -172,6 +149,7 @@ impl Rule {
             Self::Requester => "requester",
             Self::ProtectedUser => "protected_user",
             Self::ProtectedGroup => "protected_group",
+            Self::RestrictedUnit => "restricted_unit",
             Self::Role => "role",
             Self::RoleAssignableGroup => "role_assignable_group",
             Self::Unreadable => "unreadable",
@@ -189,6 +167,7 @@ impl Rule {
             Self::None
             | Self::ProtectedUser
             | Self::ProtectedGroup
+            | Self::RestrictedUnit
             | Self::Role
             | Self::RoleAssignableGroup
             | Self::Unreadable
@@ -217,8 +196,8 @@ pub fn may_ask(producer: Option<&str>, policy: &Policy) -> Decision {
 
 /// Whether this user may be reset by this request.
 pub fn decide(request: &Request, user: &User, facts: &Facts, policy: &Policy, now: Timestamp) -> Decision {
-    let objection = own_request(request, user)
-        .or_else(|| protected_user(user, policy))
+    let objection = names(request, user, policy)
+        .or_else(|| user.restricted.then_some(Rule::RestrictedUnit))
         .or_else(|| memberships(facts, policy))
         .or_else(|| roles(&facts.assignments, policy, false))
         .or_else(|| roles(&facts.eligibilities, policy, true))
@@ -226,16 +205,23 @@ pub fn decide(request: &Request, user: &User, facts: &Facts, policy: &Policy, no
     objection.map_or(Decision::Allow, Decision::Deny)
 }
 
-fn own_request(request: &Request, user: &User) -> Option<Rule> {
-    let requester = request.requested_by.trim().to_lowercase();
-    let is_target =
-        requester == user.object_id || user.upn.as_ref() == Some(&requester) || user.addresses.contains(&requester);
-    is_target.then_some(Rule::Requester)
+fn names(request: &Request, user: &User, policy: &Policy) -> Option<Rule> {
+    let Some(names) = user.names() else { return Some(Rule::Unreadable) };
+    if spellings(&request.requested_by).any(|spelling| names.contains(&spelling.as_str())) {
+        return Some(Rule::Requester);
+    }
+    names.into_iter().any(|name| policy.protected_users.contains(name)).then_some(Rule::ProtectedUser)
 }
 
-fn protected_user(user: &User, policy: &Policy) -> Option<Rule> {
-    let mut names = user.upn.iter().chain([&user.object_id]).chain(&user.addresses);
-    names.any(|name| policy.protected_users.contains(name)).then_some(Rule::ProtectedUser)
+/// Everything in a requester's name that may be an address or an id: `Ada <ada@x>`, `smtp:ada@x`, an id without dashes.
+fn spellings(requester: &str) -> impl Iterator<Item = String> {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "@.-_+'#!$%&*/=?^`{|}~".contains(letter);
+    let lower = requester.to_lowercase();
+    let words: Vec<String> = lower.split(|letter: char| !plain(letter)).map(str::to_owned).collect();
+    let ids =
+        words.iter().map(|word| word.trim_matches(['{', '}'])).filter_map(|word| uuid::Uuid::try_parse(word).ok());
+    let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
+    words.into_iter().chain(ids).filter(|word| !word.is_empty())
 }
 
 fn memberships(facts: &Facts, policy: &Policy) -> Option<Rule> {
@@ -279,10 +265,15 @@ fn recently_reset(facts: &Facts, policy: &Policy, now: Timestamp) -> Option<Rule
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use jiff::SignedDuration;
+    use serde_json::json;
 
     use super::*;
     use crate::domain::request::{Envelope, Lane};
+
+    const ADA: &str = "0a000000-0000-4000-8000-000000000000";
 
     fn request(requested_by: &str) -> Request {
         let body = json!({
@@ -303,8 +294,8 @@ mod tests {
     }
 
     fn user() -> User {
-        let addresses = vec!["ada.l@contoso.test".to_owned(), "countess@contoso.test".to_owned()];
-        User { object_id: "0a".into(), upn: Some("ada@contoso.test".into()), addresses }
+        let addresses = Some(vec!["ada.l@contoso.test".to_owned(), "countess@contoso.test".to_owned()]);
+        User { object_id: ADA.into(), upn: Some("ada@contoso.test".into()), addresses, restricted: false }
     }
 
     fn policy() -> Policy {
@@ -333,7 +324,7 @@ mod tests {
     fn check(change: impl FnOnce(&mut Facts), expected: Option<Rule>) {
         let mut facts = facts();
         change(&mut facts);
-        let user = User { addresses: vec!["ada.l@contoso.test".into()], ..user() };
+        let user = User { addresses: Some(vec!["ada.l@contoso.test".into()]), ..user() };
         let decision = decide(&request("sam@contoso.test"), &user, &facts, &policy(), Timestamp::UNIX_EPOCH);
         assert_eq!(decision, expected.map_or(Decision::Allow, Decision::Deny));
     }
@@ -377,6 +368,17 @@ mod tests {
     }
 
     #[test]
+    fn a_user_whose_names_are_kept_back_or_whose_unit_is_restricted_is_protected() {
+        let decide = |user: &User| decide(&request("sam"), user, &facts(), &policy(), Timestamp::UNIX_EPOCH);
+        let nobody = User { addresses: Some(Vec::new()), ..user() };
+        assert_eq!(decide(&nobody), Decision::Allow);
+        let nameless = User { upn: None, ..nobody.clone() };
+        assert_eq!(decide(&nameless), Decision::Deny(Rule::Unreadable));
+        assert_eq!(decide(&User { addresses: None, ..nobody.clone() }), Decision::Deny(Rule::Unreadable));
+        assert_eq!(decide(&User { restricted: true, ..nobody }), Decision::Deny(Rule::RestrictedUnit));
+    }
+
+    #[test]
     fn a_role_held_or_to_be_had_protects() {
         let some = |id: &str| Lookup::Complete(vec![Some(id.to_owned())]);
         check(|facts| facts.assignments = some("custom role"), Some(Rule::Role));
@@ -395,7 +397,18 @@ mod tests {
 
     #[test]
     fn nobody_resets_themselves_by_any_of_their_names_and_protected_users_stay() {
-        for name in ["0A", "Ada@Contoso.test", "ada.l@contoso.test ", "COUNTESS@contoso.test"] {
+        for name in [
+            ADA,
+            "{0A000000-0000-4000-8000-000000000000}",
+            "0a000000000040008000000000000000",
+            "Ada@Contoso.test",
+            "ada.l@contoso.test ",
+            "COUNTESS@contoso.test",
+            "Ada Lovelace <ada@contoso.test>",
+            "smtp:ada@contoso.test",
+            "mailto:ada@contoso.test",
+            "ada@contoso.test\u{200b}",
+        ] {
             let decision = decide(&request(name), &user(), &facts(), &policy(), Timestamp::UNIX_EPOCH);
             assert_eq!(decision, Decision::Deny(Rule::Requester), "{name}");
         }
@@ -413,6 +426,6 @@ mod tests {
 
     #[test]
     fn a_user_never_prints_their_names() {
-        assert_eq!(format!("{:?}", user()), "User(0a)");
+        assert_eq!(format!("{:?}", user()), format!("User({ADA})"));
     }
 }

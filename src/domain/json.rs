@@ -136,15 +136,24 @@ impl<'a> Fields<'a> {
         self.object.get(name).filter(|value| !value.is_null())
     }
 
-    /// A string of 1 to `most` characters without control characters other than line breaks and tabs.
+    /// A string of 1 to `most` characters without control characters.
     pub fn text(&mut self, name: &'static str, most: usize) -> Result<Option<String>, Flaw> {
+        self.text_with(name, most, &[])
+    }
+
+    /// The same, but line breaks and tabs are accepted.
+    pub fn prose(&mut self, name: &'static str, most: usize) -> Result<Option<String>, Flaw> {
+        self.text_with(name, most, &['\n', '\r', '\t'])
+    }
+
+    fn text_with(&mut self, name: &'static str, most: usize, accepted: &[char]) -> Result<Option<String>, Flaw> {
         let Some(value) = self.value(name) else { return Ok(None) };
         let flaw = |reason: String| Err(Flaw::new(self.pointer(name), reason));
         let Some(text) = value.as_str() else { return flaw("a string is expected".into()) };
         if text.trim().is_empty() || text.chars().count() > most {
             return flaw(format!("1 to {most} characters are expected"));
         }
-        if text.chars().any(|letter| letter.is_control() && !matches!(letter, '\n' | '\r' | '\t')) {
+        if text.chars().any(|letter| letter.is_control() && !accepted.contains(&letter)) {
             return flaw("control characters are not accepted".into());
         }
         Ok(Some(text.to_owned()))
@@ -160,6 +169,14 @@ impl<'a> Fields<'a> {
         let text = self.text(name, 64)?;
         let parsed = text.map(|text| text.parse()).transpose();
         parsed.map_err(|_| Flaw::new(self.pointer(name), "a time such as 2026-11-21T09:15:07Z is expected"))
+    }
+
+    /// Refuses `null` where it would mean that a variable was empty which should have said how careful to be.
+    pub fn refuse_null(&self, name: &'static str) -> Result<(), Flaw> {
+        match self.object.get(name) {
+            Some(Value::Null) => Err(Flaw::new(self.pointer(name), "null is not accepted: leave the field out")),
+            _ => Ok(()),
+        }
     }
 
     /// `true` or `false`; absent is `false`.

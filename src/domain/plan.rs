@@ -251,6 +251,11 @@ impl Plan {
         }
     }
 
+    /// Whether there is anything left to call.
+    pub fn has_open_steps(&self) -> bool {
+        self.steps.iter().any(Step::is_open)
+    }
+
     /// Whether any step was ever called.
     pub fn has_begun(&self) -> bool {
         self.steps.iter().any(|step| step.state != State::Open)

@@ -102,6 +102,13 @@ pub struct Target {
     pub mail: Option<String>,
 }
 
+impl Target {
+    /// The user with this object id.
+    pub fn of_object(id: &str) -> Self {
+        Self { object_id: Some(id.to_owned()), upn: None, mail: None }
+    }
+}
+
 impl std::fmt::Debug for Target {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Target").field("object_id", &self.object_id).finish_non_exhaustive()
@@ -278,6 +285,9 @@ mod tests {
         check(|body| body["profile"] = "everything".into(), "/profile");
         check(|body| body["keep"] = json!(["fido2", "fido3"]), "/keep/1");
         check(|body| body["dry_run"] = "false".into(), "/dry_run");
+        check(|body| body["dry_run"] = Value::Null, "/dry_run");
+        check(|body| body["keep"] = Value::Null, "/keep");
+        check(|body| body["requested_by"] = "sam\nWARN forged".into(), "/requested_by");
         check(|body| body["requested_by"] = "x".repeat(321).into(), "/requested_by");
         check(|body| body["requested_at"] = "yesterday".into(), "/requested_at");
         check(|body| body["expires_at"] = "2026-11-21T09:15:07Z".into(), "/expires_at");

@@ -1,6 +1,12 @@
 //! What a reset goes by.
 
-use super::guard::Policy;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use serde_json::json;
+
+use super::request::hex;
 use super::retry::Limits;
 
 /// What a reset goes by.
@@ -12,4 +18,36 @@ pub struct Rules {
     pub limits: Limits,
     /// The application id that Graph knows the worker by.
     pub app: String,
+}
+
+/// Who may ask, and who may be reset. Ids and names are lower case.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Broker users that may ask; `None` lets anybody.
+    pub producers: Option<BTreeSet<String>>,
+    /// Object ids or user principal names that are never reset.
+    pub protected_users: BTreeSet<String>,
+    /// Groups whose members are never reset.
+    pub protected_groups: BTreeSet<String>,
+    /// Role template ids that do not protect their holders.
+    pub harmless_roles: BTreeSet<String>,
+    /// How long after a reset another one is refused; zero never refuses.
+    pub cool_down: Duration,
+    /// How many resets may start in an hour.
+    pub max_resets_per_hour: u32,
+}
+
+impl Policy {
+    /// A digest that names this policy in audit records.
+    pub fn digest(&self) -> String {
+        let policy = json!([
+            self.producers,
+            self.protected_users,
+            self.protected_groups,
+            self.harmless_roles,
+            self.cool_down.as_secs(),
+            self.max_resets_per_hour,
+        ]);
+        hex(digest::digest(&digest::SHA256, policy.to_string().as_bytes()).as_ref())
+    }
 }

@@ -16,8 +16,18 @@ pub fn planned(plan: &Plan) -> Outcome {
 pub fn stopped(plan: Option<&Plan>, reason: Reason, detail: Option<String>) -> Outcome {
     match plan {
         Some(plan) => of_plan(plan, Some((reason, detail))),
-        None if reason == Reason::Expired => Outcome::untouched(OutcomeKind::Expired, reason, detail),
-        None => Outcome::untouched(OutcomeKind::Failed, reason, detail),
+        None => Outcome::untouched(untouched(reason), reason, detail),
+    }
+}
+
+/// How a job ends that was stopped before it changed anything.
+fn untouched(reason: Reason) -> OutcomeKind {
+    if reason == Reason::Expired {
+        OutcomeKind::Expired
+    } else if reason.entry().outcomes.contains(&OutcomeKind::Denied) {
+        OutcomeKind::Denied
+    } else {
+        OutcomeKind::Failed
     }
 }
 
@@ -43,10 +53,8 @@ pub fn of_plan(plan: &Plan, stopped: Option<(Reason, Option<String>)>) -> Outcom
         OutcomeKind::NothingToDo
     } else if touched {
         OutcomeKind::Partial
-    } else if reason == Reason::Expired {
-        OutcomeKind::Expired
     } else {
-        OutcomeKind::Failed
+        untouched(reason)
     };
     let gone = removals.iter().all(|method| method.result.is_some_and(MethodResult::is_gone));
     Outcome {

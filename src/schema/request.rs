@@ -7,8 +7,10 @@ use super::{DIALECT, method_types};
 use crate::domain::fields::WAYS;
 use crate::domain::profile::Profile;
 
-/// Control characters but for line breaks and tabs, inside a class of a pattern.
-const CONTROL: &str = r"\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f";
+/// Control characters, inside a class of a pattern.
+const CONTROL: &str = r"\u0000-\u001f\u007f-\u009f";
+/// Control characters but for line breaks and tabs.
+const CONTROL_IN_PROSE: &str = r"\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f";
 const OBJECT_ID: &str = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$";
 
 /// The schema of a request.
@@ -27,9 +29,9 @@ pub fn request() -> Value {
             "expires_at": time(),
             "verification": list(verification()),
             "approvals": list(closed(&["by"], json!({"by": text(320), "at": time()}))),
-            "keep": {"type": ["array", "null"], "maxItems": 15, "items": {"enum": method_types()}},
-            "dry_run": {"type": ["boolean", "null"], "default": false},
-            "reason": optional(text(4000)),
+            "keep": {"type": "array", "maxItems": 15, "items": {"enum": method_types()}},
+            "dry_run": {"type": "boolean", "default": false},
+            "reason": optional(text_without(CONTROL_IN_PROSE, 4000)),
         }),
     );
     schema["$schema"] = DIALECT.into();
@@ -78,7 +80,11 @@ fn verification() -> Value {
 
 /// A string with something to read in it.
 fn text(most: u32) -> Value {
-    let pattern = format!(r"^[^{CONTROL}]*[^\s{CONTROL}][^{CONTROL}]*$");
+    text_without(CONTROL, most)
+}
+
+fn text_without(control: &str, most: u32) -> Value {
+    let pattern = format!(r"^[^{control}]*[^\s{control}][^{control}]*$");
     json!({"type": "string", "maxLength": most, "pattern": pattern})
 }
 

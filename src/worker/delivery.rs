@@ -12,7 +12,7 @@ use crate::adapters::amqp::{Delivery, Outgoing, Publisher, Session};
 use crate::adapters::{JobPorts, Outlet};
 use crate::domain::event;
 use crate::domain::reason::Reason;
-use crate::domain::request::{Malformed, Request};
+use crate::domain::request::{MAX_BODY, Malformed, Request};
 use crate::drive::{count_rejection, drive};
 use crate::ports::Job;
 use crate::reset::Settlement;
@@ -45,7 +45,8 @@ impl Here {
         if delivery.redelivered {
             self.worker.metrics.redelivered();
         }
-        if delivery.delivery_count > SUSPICIOUS {
+        // On a first delivery the count is whatever the producer wrote.
+        if delivery.redelivered && delivery.delivery_count > SUSPICIOUS {
             warn!(deliveries = delivery.delivery_count, "a delivery that came back often runs alone");
             let _alone = self.turns.write().await;
             self.work(delivery, received).await;
@@ -98,8 +99,10 @@ impl Here {
     }
 
     async fn dead_letter(&self, delivery: &Delivery, reason: Reason, detail: &str, received: Timestamp) -> bool {
+        // A body over the limit is kept as far as the limit goes: copies of it would fill the broker.
+        let kept_body = &delivery.body[..delivery.body.len().min(MAX_BODY)];
         let letter =
-            Outgoing::dead_letter(&delivery.body, &delivery.envelope, reason.code(), Some(detail), Some(received), 0);
+            Outgoing::dead_letter(kept_body, &delivery.envelope, reason.code(), Some(detail), Some(received), 0);
         let kept = self.publish(&letter).await;
         if kept {
             self.worker.metrics.dead_letter(reason);

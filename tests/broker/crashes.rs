@@ -59,10 +59,10 @@ async fn sigterm_in_the_middle_of_the_work_loses_and_doubles_nothing() {
 #[tokio::test]
 async fn a_request_delivered_again_leaves_alone_what_was_registered_since() {
     let mut stage = Stage::new(&broker::shared().url).await;
-    let (owner, user) = (upn(7), stage.queues.user());
+    let (owner, user) = (upn(8), stage.queues.user());
     stage.simulator.with_only_mobile(&owner, "+1 2065550107").await;
     stage.start_worker().await;
-    let requests = [request("INC0000007:re-register", 7, "re-register")];
+    let requests = [request("INC0000008:re-register", 8, "re-register")];
     stage.queues.publish("reset", &bodies(&requests), Some(&user)).await;
     let mut history = History::default();
     history.collect(&mut stage, &requests, Duration::from_secs(30)).await;

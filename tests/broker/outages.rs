@@ -7,29 +7,56 @@ use lapin::types::FieldTable;
 
 use crate::broker;
 use crate::history::History;
-use crate::proxy::Proxy;
+use crate::proxy::{Line, Proxy};
 use crate::requests::{bodies, mixed, request};
 use crate::stage::{Stage, until};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cut_connection_heals_and_every_result_arrives() {
     let broker = broker::shared();
     let mut stage = Stage::slow(&broker.url).await;
-    let uri: lapin::uri::AMQPUri = broker.url.parse().unwrap();
-    let proxy = Proxy::start(format!("{}:{}", uri.authority.host, uri.authority.port)).await;
-    stage.through(proxy.address);
+    let proxy = behind_a_proxy(&mut stage).await;
     stage.start_worker().await;
     let (requests, user) = (mixed(501..=600), stage.queues.user());
     stage.queues.publish("reset", &bodies(&requests), Some(&user)).await;
     for known in [20, 50] {
         until(Duration::from_secs(30), "some results", async || stage.queues.waiting("results").await >= known).await;
-        proxy.cut();
+        proxy.set(Line::Cut);
         until(Duration::from_secs(10), "the worker notices", async || !stage.is_ready().await).await;
-        proxy.mend();
+        proxy.set(Line::Whole);
         until(Duration::from_secs(60), "the worker is ready again", async || stage.is_ready().await).await;
     }
     assert!(stage.worker.as_mut().unwrap().is_running());
     settle(&mut stage, &requests).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_while_the_broker_is_silent_ends_within_the_grace_period_and_loses_nothing() {
+    let mut stage = Stage::slow(&broker::shared().url).await;
+    let proxy = behind_a_proxy(&mut stage).await;
+    stage.set("GRAPH__TIMEOUT", "5s");
+    stage.set("SHUTDOWN__GRACE_PERIOD", "10s");
+    stage.start_worker().await;
+    let (requests, user) = (mixed(701..=760), stage.queues.user());
+    stage.queues.publish("reset", &bodies(&requests), Some(&user)).await;
+    until(Duration::from_secs(30), "some results", async || stage.queues.waiting("results").await >= 10).await;
+    proxy.set(Line::Stalled);
+    let mut worker = stage.worker.take().expect("a worker");
+    worker.terminate();
+    // Its own tidying up comes on top: leases, the last checkpoint.
+    assert_eq!(worker.exit_code(Duration::from_secs(12)), Some(0), "exit code after SIGTERM");
+    proxy.set(Line::Cut);
+    proxy.set(Line::Whole);
+    stage.start_worker().await;
+    settle(&mut stage, &requests).await;
+}
+
+/// Puts a proxy between the worker and the broker.
+async fn behind_a_proxy(stage: &mut Stage) -> Proxy {
+    let uri = stage.queues.uri();
+    let proxy = Proxy::start(format!("{}:{}", uri.authority.host, uri.authority.port)).await;
+    stage.through(proxy.address);
+    proxy
 }
 
 #[tokio::test]
@@ -63,7 +90,7 @@ async fn a_request_is_held_until_its_result_can_be_routed() {
     let (results, channel) = (stage.queues.name("results"), stage.queues.channel().await);
     let name = || results.as_str().into();
     channel.queue_unbind(name(), name(), "#".into(), FieldTable::default()).await.unwrap();
-    let (requests, user) = ([request("unroutable", 9, "re-register")], stage.queues.user());
+    let (requests, user) = ([request("unroutable:re-register", 12, "re-register")], stage.queues.user());
     stage.queues.publish("reset", &bodies(&requests), Some(&user)).await;
     until(Duration::from_secs(30), "the reset is done", async || !stage.simulator.deleted().await.is_empty()).await;
     until(

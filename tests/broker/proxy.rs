@@ -1,4 +1,4 @@
-//! A TCP proxy in front of the broker that cuts every connection at a word, and refuses new ones for as long as it is told.
+//! A TCP proxy in front of the broker: it cuts every connection at a word, or holds all of them without a sound.
 
 use std::net::SocketAddr;
 
@@ -7,10 +7,21 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Forwards to one address until it is dropped.
+/// What the proxy does with connections, old and new.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// Forwards.
+    Whole,
+    /// Closes them; new ones are accepted and closed at once, as by a load balancer with nobody behind it.
+    Cut,
+    /// Keeps them open and forwards nothing, as when a cable is out. Only a cut follows.
+    Stalled,
+}
+
+/// Forwards to one address until it is dropped. The test needs a runtime of several threads, or it blocks its own proxy.
 pub struct Proxy {
     pub address: SocketAddr,
-    line: watch::Sender<bool>,
+    line: watch::Sender<Line>,
     _tasks: JoinSet<()>,
 }
 
@@ -19,38 +30,32 @@ impl Proxy {
     pub async fn start(upstream: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (line, whole) = watch::channel(true);
+        let (line, seen) = watch::channel(Line::Whole);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, upstream, whole));
+        tasks.spawn(accept(listener, upstream, seen));
         Self { address, line, _tasks: tasks }
     }
 
-    /// Cuts all connections; new ones are accepted and closed at once, as by a load balancer with nobody behind it.
-    pub fn cut(&self) {
-        self.line.send_replace(false);
-    }
-
-    /// Lets connections through again.
-    pub fn mend(&self) {
-        self.line.send_replace(true);
+    /// Changes what happens to connections from now on.
+    pub fn set(&self, line: Line) {
+        self.line.send_replace(line);
     }
 }
 
-async fn accept(listener: TcpListener, upstream: String, whole: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, upstream: String, line: watch::Receiver<Line>) {
     let mut connections = JoinSet::new();
     while let Ok((near, _)) = listener.accept().await {
-        if *whole.borrow() {
-            connections.spawn(forward(near, upstream.clone(), whole.clone()));
+        if *line.borrow() != Line::Cut {
+            connections.spawn(forward(near, upstream.clone(), line.clone()));
         }
     }
 }
 
-async fn forward(mut near: TcpStream, upstream: String, mut whole: watch::Receiver<bool>) {
-    let Ok(mut far) = TcpStream::connect(upstream).await else {
-        return;
-    };
+async fn forward(mut near: TcpStream, upstream: String, mut line: watch::Receiver<Line>) {
+    let Ok(mut far) = TcpStream::connect(upstream).await else { return };
     tokio::select! {
-        _ = copy_bidirectional(&mut near, &mut far) => {}
-        _ = whole.wait_for(|whole| !whole) => {}
+        _ = copy_bidirectional(&mut near, &mut far) => return,
+        _ = line.wait_for(|line| *line != Line::Whole) => {}
     }
+    let _ = line.wait_for(|line| *line == Line::Cut).await;
 }

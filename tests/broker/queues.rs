@@ -22,14 +22,14 @@ const EXCHANGES: [&str; 5] = ["requests", "retry", "results", "audit", "dead-let
 pub struct Queues {
     pub prefix: String,
     pub url: String,
-    connection: Option<Connection>,
+    line: Option<(Connection, Channel)>,
 }
 
 impl Queues {
     /// Fresh names; nothing is declared.
     pub fn new(url: &str) -> Self {
         let prefix = format!("t{:012x}", fastrand::u64(..1 << 48));
-        Self { prefix, url: url.to_owned(), connection: None }
+        Self { prefix, url: url.to_owned(), line: None }
     }
 
     /// The full name of an exchange or a queue.
@@ -47,18 +47,19 @@ impl Queues {
         self.url.parse().unwrap()
     }
 
-    /// A fresh channel, on a fresh connection where the last one is gone.
+    /// The channel of this test, opened again where the last one is gone. It is one for all, since the library closes a
+    /// dropped channel some time later, and by then its number may be another's: that one's acknowledgements are lost.
     pub async fn channel(&mut self) -> Channel {
         let start = Instant::now();
         loop {
-            if let Some(connection) = &self.connection
-                && let Some(channel) = bounded(connection.create_channel()).await
+            if let Some((_, channel)) = &self.line
+                && channel.status().connected()
             {
-                return channel;
+                return channel.clone();
             }
             assert!(start.elapsed() < Duration::from_secs(60), "the broker takes no connection");
             tokio::time::sleep(Duration::from_millis(20)).await;
-            self.connection = connect(&self.url).await;
+            self.line = connect(&self.url).await;
         }
     }
 
@@ -116,7 +117,7 @@ impl Queues {
     }
 
     async fn clean(&self) -> Option<()> {
-        let channel = connect(&self.url).await?.create_channel().await.ok()?;
+        let (_connection, channel) = connect(&self.url).await?;
         let fixed = LANES.iter().chain(&OTHERS).map(|name| (*name).to_owned());
         for queue in fixed.chain(retry_queues()).map(|queue| self.name(&queue)) {
             channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.ok()?;
@@ -144,8 +145,10 @@ fn retry_queues() -> impl Iterator<Item = String> {
     lane("tickets").chain(lane("batch"))
 }
 
-async fn connect(url: &str) -> Option<Connection> {
-    bounded(Connection::connect(url, ConnectionProperties::default())).await
+async fn connect(url: &str) -> Option<(Connection, Channel)> {
+    let connection = bounded(Connection::connect(url, ConnectionProperties::default())).await?;
+    let channel = bounded(connection.create_channel()).await?;
+    Some((connection, channel))
 }
 
 /// What a healthy broker answers in time: a broker that dies in the middle may leave us waiting for ever.

@@ -10,7 +10,7 @@ use crate::queues::Queues;
 use crate::simulator::{Simulator, http};
 
 /// What no output may ever show.
-const CANARIES: [&str; 4] = [CLIENT_SECRET, "@contoso.test", "Bearer ", "panicked at"];
+const CANARIES: [&str; 5] = [CLIENT_SECRET, "@contoso.test", "+1 555", "Bearer ", "panicked at"];
 const CLIENT_SECRET: &str = "canary-client-secret-6f1d";
 
 /// Everything that one test needs. The worker goes first when it is dropped, the names on the broker follow.
@@ -156,6 +156,16 @@ impl Stage {
 
     fn log(&self) -> PathBuf {
         self.directory.path().join("worker.log")
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let printed = std::fs::read_to_string(self.log()).unwrap_or_default();
+            let last: Vec<_> = printed.lines().rev().take(40).collect();
+            println!("the last lines of the worker:\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        }
     }
 }
 

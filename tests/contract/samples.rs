@@ -5,12 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use mfa_reset::domain::audit::{self, Subject};
 use mfa_reset::domain::event::{self, Event, Facts};
-use mfa_reset::domain::guard::{Decision, Policy};
+use mfa_reset::domain::guard::Decision;
 use mfa_reset::domain::method::MethodType;
 use mfa_reset::domain::outcome::{MethodReport, MethodResult, Outcome, OutcomeKind};
 use mfa_reset::domain::reason::Reason;
 use mfa_reset::domain::request::{Envelope, Lane, Request};
 use mfa_reset::domain::retry::Cause;
+use mfa_reset::domain::rules::Policy;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -102,7 +103,8 @@ pub fn policy() -> Policy {
 pub const CALLS: [Uuid; 1] = [Uuid::from_u128(42)];
 
 pub fn subject<'a>(request: &'a Request, policy: &'a Policy) -> Subject<'a> {
-    Subject { request, user: Some(USER), decision: Some(Decision::Allow), policy, app: "app", calls: &CALLS }
+    let producer = Some("itsm");
+    Subject { request, producer, user: Some(USER), decision: Some(Decision::Allow), policy, app: "app", calls: &CALLS }
 }
 
 pub fn intent() -> Value {

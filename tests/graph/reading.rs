@@ -177,7 +177,7 @@ async fn every_identifier_of_the_target_must_agree(
     if agrees {
         let user = resolved.unwrap();
         assert_eq!((user.object_id.as_str(), user.upn.as_deref()), (USER, Some("ada@contoso.com")));
-        assert_eq!(user.addresses, ["ada.l@contoso.com", "countess@contoso.com", "ada@sip.example"]);
+        assert_eq!(user.addresses.unwrap(), ["ada.l@contoso.com", "countess@contoso.com", "ada@sip.example"]);
     } else {
         assert_eq!(resolved, Err(Fault::Permanent { reason: Reason::TargetMismatch }));
     }

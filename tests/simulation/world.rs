@@ -228,7 +228,12 @@ impl Ports for World {
     }
 
     async fn resolve(&self, _: &Target) -> Result<User, Fault> {
-        let user = User { object_id: "user".into(), upn: Some("ada@contoso.test".into()), addresses: Vec::new() };
+        let user = User {
+            object_id: "user".into(),
+            upn: Some("ada@contoso.test".into()),
+            addresses: Some(Vec::new()),
+            restricted: false,
+        };
         self.effect("resolve", LOST, |_| Ok(user.clone())).await
     }
 

@@ -11,7 +11,7 @@ use crate::domain::outcome::Fault;
 use crate::domain::reason::Reason;
 use crate::domain::request::{Lane, Target};
 
-const SELECT: &str = "$select=id,userPrincipalName,mail,proxyAddresses";
+const SELECT: &str = "$select=id,userPrincipalName,mail,proxyAddresses,isManagementRestricted";
 
 impl Graph {
     /// Finds the one user that the target means; every identifier must agree.
@@ -74,6 +74,9 @@ struct Profile {
     mails: Vec<String>,
     /// Addresses of other kinds.
     others: Vec<String>,
+    /// Whether every address was told: an app that may not read them gets null, a user without any an empty list.
+    complete: bool,
+    restricted: bool,
 }
 
 impl Profile {
@@ -81,9 +84,13 @@ impl Profile {
     fn read(user: &Value) -> Option<Self> {
         let text = |name: &str| user.get(name).and_then(Value::as_str).map(str::to_lowercase);
         let id = text("id").filter(|id| uuid::Uuid::try_parse(id).is_ok())?;
-        let mut profile = Self { id, upn: text("userPrincipalName"), mails: Vec::new(), others: Vec::new() };
-        profile.mails.extend(text("mail"));
+        let upn = text("userPrincipalName").filter(|upn| !upn.is_empty());
         let proxies = user.get("proxyAddresses").and_then(Value::as_array);
+        let complete = proxies.is_some_and(|proxies| proxies.iter().all(Value::is_string));
+        // Null unless somebody set it.
+        let restricted = user.get("isManagementRestricted").and_then(Value::as_bool).unwrap_or(false);
+        let mut profile = Self { id, upn, mails: Vec::new(), others: Vec::new(), complete, restricted };
+        profile.mails.extend(text("mail"));
         for proxy in proxies.into_iter().flatten().filter_map(Value::as_str) {
             let proxy = proxy.to_lowercase();
             match proxy.split_once(':') {
@@ -108,6 +115,7 @@ impl Profile {
     fn into_user(self) -> User {
         let mut addresses = self.mails;
         addresses.extend(self.others);
-        User { object_id: self.id, upn: self.upn, addresses }
+        let addresses = Some(addresses).filter(|_| self.complete);
+        User { object_id: self.id, upn: self.upn, addresses, restricted: self.restricted }
     }
 }
