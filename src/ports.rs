@@ -102,7 +102,7 @@ pub trait Ports: Sync {
     /// Finds the one user that the target means; every identifier must agree.
     fn resolve(&self, target: &Target) -> impl Future<Output = Result<User, Fault>> + Send;
 
-    /// Takes the user for the job until it concludes.
+    /// Takes the user for the job until it concludes, or ends an attempt without a plan.
     fn take_user(&self, lease: &Lease, user: &User) -> impl Future<Output = Result<Hold, Fault>> + Send;
 
     /// Reads methods, roles and groups of the user in one go. `last_reset` is left empty.
@@ -154,7 +154,7 @@ pub trait Ports: Sync {
         step: Duration,
     ) -> impl Future<Output = Result<(), Fault>> + Send;
 
-    /// Notes a deferral and ends the lease.
+    /// Notes a deferral and ends the lease; a job without a plan lets its user go.
     fn record_deferral(&self, lease: &Lease, deferral: &Deferral) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Writes the audit record of a request that was turned away at the door.

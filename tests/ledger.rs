@@ -1,6 +1,7 @@
 //! The ledger against a real SQLite file: leases and fencing, plans, limits, crashes, and the audit chain.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::fs::OpenOptions;
 use std::io::BufRead;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use mfa_reset::adapters::ledger::{Bad, KeyError, Ledger, OpenError, PublicKey, SigningKey, Verified, export, verify};
+use mfa_reset::domain::audit::{self, Head};
 use mfa_reset::domain::event::{self, Event, Facts};
 use mfa_reset::domain::method::{Method, MethodType};
 use mfa_reset::domain::outcome::{Fault, MethodReport, MethodResult, Outcome, OutcomeKind};
@@ -230,7 +232,7 @@ async fn a_hold_stops_the_next_step_but_not_the_crossing_off() {
 }
 
 #[tokio::test]
-async fn a_user_is_held_by_one_job_until_it_concludes() {
+async fn a_user_is_held_by_one_job_from_plan_to_conclusion() {
     let dir = TempDir::new().unwrap();
     let ledger = open(&dir).await;
     let (one, two) = (request("R1", "ada@contoso.test"), request("R2", "ada@contoso.test"));
@@ -238,8 +240,25 @@ async fn a_user_is_held_by_one_job_until_it_concludes() {
     assert_eq!(ledger.take_user(&first, USER, t(1)).await, Ok(Hold::Taken(None)));
     assert_eq!(ledger.take_user(&first, USER, t(1)).await, Ok(Hold::Taken(None)));
     assert_eq!(ledger.take_user(&second, USER, t(1)).await, Ok(Hold::Busy));
+    ledger.record_deferral(&second, &deferral(0, false)).await.unwrap();
+    let second = take(&ledger, &two, t(1)).await;
+    assert_eq!(ledger.take_user(&second, USER, t(1)).await, Ok(Hold::Busy), "a job frees nobody's user but its own");
     ledger.record_deferral(&first, &deferral(0, false)).await.unwrap();
-    assert_eq!(ledger.take_user(&second, USER, t(1)).await, Ok(Hold::Busy), "a deferred job keeps its user");
+    assert_eq!(ledger.take_user(&second, USER, t(1)).await, Ok(Hold::Taken(None)), "there was no plan");
+    ledger.record_deferral(&second, &deferral(0, false)).await.unwrap();
+    let late = Lease { fence: 1, ..take(&ledger, &one, t(2)).await };
+    let first = Lease { fence: 2, ..late.clone() };
+    assert_eq!(ledger.take_user(&first, USER, t(2)).await, Ok(Hold::Taken(None)));
+    let second = take(&ledger, &two, t(2)).await;
+    ledger.record_deferral(&late, &deferral(0, false)).await.unwrap();
+    assert_eq!(ledger.take_user(&second, USER, t(2)).await, Ok(Hold::Busy), "a late attempt frees nobody");
+    ledger.write_plan(&first, &plan(), record("intent", "R1"), 9, t(2)).await.unwrap();
+    ledger.record_deferral(&first, &deferral(0, false)).await.unwrap();
+    assert_eq!(
+        ledger.take_user(&second, USER, t(2)).await,
+        Ok(Hold::Busy),
+        "a deferred job with a plan keeps its user"
+    );
     let first = take(&ledger, &one, t(2)).await;
     ledger.record_outcome(&first, &conclusion(&one, MethodResult::Removed, Vec::new()), t(2)).await.unwrap();
     assert_eq!(ledger.take_user(&second, USER, t(3)).await, Ok(Hold::Taken(Some(t(2)))));
@@ -263,8 +282,8 @@ async fn results_and_audit_wait_until_they_are_published() {
     assert_eq!(ledger.outbox(t(15)).await.unwrap(), (0, Duration::ZERO));
     ledger.checkpoint(t(11)).await.unwrap();
     let pending = ledger.pending_audit(9).await.unwrap();
-    assert_eq!(pending.len(), 3);
-    assert_eq!(pending[2].1["type"], "checkpoint");
+    let types: Vec<_> = pending.iter().map(|(_, line)| line["type"].as_str()).collect();
+    assert_eq!(types, [None, Some("checkpoint"), None, Some("checkpoint")]);
     ledger.mark_audit_published(pending[0].0).await.unwrap();
     assert_eq!(ledger.pending_audit(9).await.unwrap(), pending[1..]);
     assert!(ledger.is_writable().await);
@@ -294,7 +313,7 @@ async fn many_writers_share_commits_and_leave_one_chain() {
     assert!(commits < 150, "{commits} commits for 600 writes");
     // While the worker has it open.
     let found = check(&exported(&dir, None).await).unwrap();
-    assert_eq!(found, Verified { records: 401, chains: 1, checkpoints: 1, unfinished: 0 });
+    assert_eq!(found, Verified { records: 401, chains: 1, checkpoints: 2, unfinished: 0, uncovered: 0 });
     assert_eq!(ledger.counts().records(), 401);
     assert_eq!(exported(&dir, Some("R7")).await.len(), 2);
     assert_eq!(exported(&dir, Some("INC1")).await.len(), 400);
@@ -332,7 +351,7 @@ async fn a_crash_voids_leases_and_keeps_plans() {
     assert_eq!((ledger.birth(), ledger.digest_key()), (t(0), digest_key));
     ledger.close().await;
     let found = check(&exported(&dir, None).await).unwrap();
-    assert_eq!(found, Verified { records: 3, chains: 2, checkpoints: 0, unfinished: 1 });
+    assert_eq!(found, Verified { records: 3, chains: 2, checkpoints: 2, unfinished: 1, uncovered: 1 });
 }
 
 /// Opens the ledger as soon as the process before has let go.
@@ -355,6 +374,17 @@ async fn files_are_closed_to_others() {
     for name in ["ledger.db", "ledger.db-wal", "ledger.db-shm", "ledger.db.lock", "audit.key"] {
         assert_eq!(mode(name), 0o600, "{name}");
     }
+    // Files that were left behind open to others, the log of a crash among them.
+    ledger.close().await;
+    let files = ["ledger.db", "ledger.db-wal", "ledger.db-shm", "ledger.db.lock"];
+    for name in files {
+        let path = dir.path().join(name);
+        OpenOptions::new().create(true).append(true).open(&path).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o664)).unwrap();
+    }
+    let ledger = open(&dir).await;
+    assert_eq!(files.map(mode), [0o600; 4]);
+    ledger.close().await;
     let path = dir.path().join("audit.key");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
     assert!(matches!(SigningKey::load_or_create(&path), Err(KeyError::Open(_))));
@@ -395,15 +425,17 @@ fn checked(lines: &[String], kept: Option<&str>, keys: &[PublicKey]) -> Result<V
 #[test]
 fn every_deletion_duplicate_and_swap_is_found() {
     let (lines, key) = log();
-    assert_eq!(lines.len(), 16);
-    let whole = Verified { records: 10, chains: 2, checkpoints: 6, unfinished: 2 };
+    assert_eq!(lines.len(), 18);
+    let whole = Verified { records: 10, chains: 2, checkpoints: 8, unfinished: 2, uncovered: 0 };
     assert_eq!(checked(&lines, None, &[]), Ok(whole));
-    assert_eq!(checked(&lines, Some(&format!("{}\n", lines[15])), &[key]), Ok(whole));
+    assert_eq!(checked(&lines, Some(&format!("{}\n", lines[17])), &[key]), Ok(whole));
     for index in 0..lines.len() {
         let mut changed = lines.clone();
         changed.remove(index);
         // The last checkpoint of a chain covers nothing that its successor does not; the last line needs a witness.
-        assert_eq!(check(&changed).is_ok(), index == 7 || index == 15, "deleted {index}");
+        let found = check(&changed).ok();
+        assert_eq!(found.is_some(), index == 8 || index == 17, "deleted {index}");
+        assert!(found.is_none_or(|found| found.uncovered == 1), "deleted {index}");
         let mut changed = lines.clone();
         changed.insert(index, lines[index].clone());
         assert!(check(&changed).is_err(), "duplicated {index}");
@@ -418,23 +450,23 @@ fn every_deletion_duplicate_and_swap_is_found() {
 #[test]
 fn missing_tails_chains_and_foreign_signatures_are_found() {
     let (lines, key) = log();
-    let kept = format!("{}\n", lines[15]);
+    let kept = format!("{}\n", lines[17]);
     let reason =
         |lines: &[String], kept: Option<&str>, keys: &[PublicKey]| checked(lines, kept, keys).unwrap_err().reason;
-    for length in 8..15 {
+    for length in 0..18 {
         let bad = checked(&lines[..length], Some(&kept), &[]);
-        assert_eq!(bad.is_err(), length < 15, "{length} lines");
+        assert_eq!(bad.is_err(), length < 17, "{length} lines");
     }
-    assert!(reason(&lines[8..], None, &[]).contains("the chain is missing"));
-    assert!(reason(&lines[..6], Some(&format!("{}\n", lines[7])), &[]).contains("missing"));
+    assert!(reason(&lines[9..], None, &[]).contains("the chain is missing"));
+    assert!(reason(&lines[..7], Some(&format!("{}\n", lines[8])), &[]).contains("missing"));
     let (foreign, other_key) = log();
     assert!(reason(&lines, None, &[other_key]).contains("unknown key"));
-    assert!(reason(&lines, Some(&format!("{}\n", foreign[15])), &[]).contains("the chain is missing"));
-    assert!(reason(&lines, Some(&format!("{}\n", foreign[15])), &[key]).contains("unknown key"));
+    assert!(reason(&lines, Some(&format!("{}\n", foreign[17])), &[]).contains("the chain is missing"));
+    assert!(reason(&lines, Some(&format!("{}\n", foreign[17])), &[key]).contains("unknown key"));
     let mut mixed = lines.clone();
     mixed.insert(4, foreign[4].clone());
     assert!(check(&mixed).is_err());
-    let bad = checked(&[&lines[..3], &lines[4..]].concat(), None, &[]).unwrap_err();
+    let bad = checked(&[&lines[..4], &lines[5..]].concat(), None, &[]).unwrap_err();
     let chain: Value = serde_json::from_str(&lines[0]).unwrap();
     assert_eq!(bad.chain, chain["attestation"]["chain_uid"]);
     assert_eq!(bad.seq, 3);
@@ -442,7 +474,84 @@ fn missing_tails_chains_and_foreign_signatures_are_found() {
     assert_eq!(verify(log.as_bytes(), None, &[]).unwrap_err().reason, "truncated last line");
     log.truncate(log.len() - 40);
     assert_eq!(verify(log.as_bytes(), None, &[]).unwrap_err().reason, "truncated last line");
-    assert_eq!(check(&[]), Ok(Verified::default()));
+    assert_eq!(check(&[]).unwrap_err().to_string(), "chain -, seq 1, no record");
+}
+
+/// The records of a log without its checkpoints, sealed anew after `change`: all that can be done without the key.
+/// Where `keep` says so, a chain keeps its first checkpoint.
+fn forged(lines: &[String], keep: bool, change: impl Fn(usize, &mut Value)) -> Vec<String> {
+    let (mut heads, mut forged) = (Vec::<Head>::new(), Vec::new());
+    for (index, line) in lines.iter().enumerate() {
+        let mut value: Value = serde_json::from_str(line).unwrap();
+        if value["type"] == "checkpoint" {
+            forged.extend((keep && value["number"] == 1).then(|| line.clone()));
+            continue;
+        }
+        let birth = value["metadata"]["event_code"] == "chain_start";
+        if birth {
+            let named = |head: &Head| json!({"chain": head.chain, "seq": head.seq, "digest": head.digest});
+            value["unmapped"]["heads"] = heads.iter().map(named).collect();
+            let chain = serde_json::from_value(value["attestation"]["chain_uid"].take()).unwrap();
+            heads.push(Head { chain, seq: 0, digest: String::new() });
+        }
+        change(index, &mut value);
+        let sealed = audit::seal(heads.last_mut().unwrap(), value).unwrap();
+        forged.push(serde_json_canonicalizer::to_string(&sealed).unwrap());
+    }
+    forged
+}
+
+#[test]
+fn a_log_sealed_anew_without_the_key_is_found() {
+    let (lines, _) = log();
+    let untouched = forged(&lines, true, |_, _| {});
+    assert_eq!(untouched.len(), 12);
+    assert_eq!(check(&untouched).map(|found| (found.checkpoints, found.uncovered)), Ok((2, 8)));
+    let reason = |lines: &[String]| check(lines).unwrap_err().reason;
+    assert!(reason(&forged(&lines, false, |_, _| {})).contains("no checkpoint follows the start"));
+    assert!(reason(&lines[..1]).contains("no checkpoint follows the start"));
+    // The start of the second chain is signed, and with it the end of the first.
+    let reworded = forged(&lines, true, |index, value| {
+        if index == 7 {
+            value["message"] = "never happened".into();
+        }
+    });
+    assert!(reason(&reworded).contains("another digest"));
+    assert!(reason(&[&lines[..2], &lines[9..]].concat()).contains("missing; a later chain"));
+    // A record put behind the end of the first chain, and a chain put before all others.
+    let first: Value = serde_json::from_str(&lines[7]).unwrap();
+    let text = |pointer: &str| first.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+    let chain = text("/attestation/chain_uid").parse().unwrap();
+    let mut head = Head { chain, seq: 5, digest: text("/attestation/fingerprint/value") };
+    let added = serde_json_canonicalizer::to_string(&audit::seal(&mut head, record("intent", "R9")).unwrap()).unwrap();
+    assert!(reason(&[&lines[..9], &[added], &lines[9..]].concat()).contains("after the end that a later chain knows"));
+    let (foreign, _) = log();
+    assert!(reason(&[&foreign[..2], &lines[..]].concat()).contains("does not know chain"));
+}
+
+#[tokio::test]
+async fn a_checkpoint_taken_out_leaves_a_gap_in_time() {
+    let dir = TempDir::new().unwrap();
+    let ledger = open(&dir).await;
+    let at = |seconds| {
+        let mut record = record("conclusion", "R1");
+        record["time"] = t(seconds).as_millisecond().into();
+        record
+    };
+    ledger.record_refusal(at(3600)).await.unwrap();
+    ledger.checkpoint(t(3600)).await.unwrap();
+    ledger.record_refusal(at(7200)).await.unwrap();
+    // The machine slept: the ledger signs before it goes on.
+    ledger.record_refusal(at(90_000)).await.unwrap();
+    ledger.close().await;
+    let lines = exported(&dir, None).await;
+    let whole = Verified { records: 4, chains: 1, checkpoints: 3, unfinished: 0, uncovered: 1 };
+    assert_eq!(check(&lines), Ok(whole));
+    let without = forged(&lines, true, |_, _| {});
+    let bad = check(&without).unwrap_err();
+    assert_eq!((bad.seq, bad.reason.contains("more than an hour later")), (3, true));
+    let timeless = forged(&lines, true, |_, value| drop(value.as_object_mut().unwrap().remove("time")));
+    assert_eq!(check(&timeless).unwrap_err().reason, "no time");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `mfa-reset audit verify|export|search`.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write, stdin};
+use std::io::{BufRead, BufReader, Write, stderr, stdin};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
-use crate::adapters::ledger::{PublicKey, export, verify};
+use crate::adapters::ledger::{PublicKey, Verified, export, verify};
 use crate::cli;
 use crate::config::Config;
 
@@ -24,8 +24,12 @@ pub async fn run(config: &Config, command: &cli::Audit, out: &mut (dyn Write + S
             };
             let mut pinned = checkpoints.as_deref().map(open).transpose()?;
             let pinned = pinned.as_mut().map(|file| file as &mut dyn BufRead);
-            let (words, good) = match verify(log, pinned, &keys(config, public_key.as_ref())?) {
-                Ok(found) => (format!("ok: {} records, {} chains", found.records, found.chains), true),
+            let keys = keys(config, public_key.as_ref())?;
+            let (words, good) = match verify(log, pinned, &keys) {
+                Ok(found) => {
+                    stderr().lock().write_all(notes(&found, &keys).as_bytes())?;
+                    (format!("ok: {} records, {} chains", found.records, found.chains), true)
+                }
                 Err(bad) => (format!("first bad record: {bad}"), false),
             };
             writeln!(out, "{words}")?;
@@ -73,6 +77,19 @@ fn keys(config: &Config, named: Option<&PathBuf>) -> anyhow::Result<Vec<PublicKe
     }
 }
 
+/// What a good log leaves unproved, a line each.
+fn notes(found: &Verified, keys: &[PublicKey]) -> String {
+    let mut notes = String::new();
+    if found.uncovered > 0 {
+        notes += &format!("note: no checkpoint covers the last {} records yet\n", found.uncovered);
+    }
+    if keys.is_empty() {
+        notes += "note: the checkpoints were verified against the key they name themselves: \
+                  name one with --public-key\n";
+    }
+    notes
+}
+
 fn matches(record: &Value, search: &cli::Search) -> bool {
     let is = |pointer: &str, wanted: &Option<String>| {
         wanted.as_ref().is_none_or(|wanted| record.pointer(pointer).and_then(Value::as_str) == Some(wanted))
@@ -92,7 +109,7 @@ fn time_of(record: &Value) -> Timestamp {
 }
 
 fn in_words(record: &Value) -> String {
-    let word = |pointer: &str| record.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
+    let word = |pointer: &str| plain(record.pointer(pointer).and_then(Value::as_str).unwrap_or("-"));
     [
         time_of(record).to_string(),
         word("/metadata/event_code"),
@@ -104,4 +121,35 @@ fn in_words(record: &Value) -> String {
         word("/status_code"),
     ]
     .join("\t")
+}
+
+/// A value that stays in its column: nothing in it ends the line, moves the cursor or turns the text round.
+fn plain(value: &str) -> String {
+    value.chars().map(|c| if matches!(c, '\'' | '"') { c.to_string() } else { c.escape_debug().to_string() }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_proved_is_noted() {
+        let key = PublicKey::parse(&"0".repeat(64)).unwrap();
+        let found = Verified { uncovered: 2, ..Verified::default() };
+        assert_eq!(notes(&Verified::default(), std::slice::from_ref(&key)), "");
+        assert_eq!(notes(&found, &[key]), "note: no checkpoint covers the last 2 records yet\n");
+        let unpinned = "the checkpoints were verified against the key they name themselves: name one with --public-key";
+        assert_eq!(notes(&Verified::default(), &[]), format!("note: {unpinned}\n"));
+    }
+
+    #[test]
+    fn a_value_cannot_forge_a_row() {
+        let record = serde_json::json!({
+            "time": 0, "metadata": {"event_code": "conclusion"}, "user": {"uid": "Zoë O'Neil\u{202e}\\"},
+            "unmapped": {"ticket": {"system": "a\tb", "number": "INC1\n2026\tconclusion\u{1b}[1A\u{85}"}},
+        });
+        let row = "1970-01-01T00:00:00Z\tconclusion\ta\\tb\tINC1\\n2026\\tconclusion\\u{1b}[1A\\u{85}\t-\t\
+                   Zoë O'Neil\\u{202e}\\\\\t-\t-";
+        assert_eq!(in_words(&record), row);
+    }
 }

@@ -411,6 +411,9 @@ impl Ports for World {
                 cross_off(row, &deferral.changes);
                 row.lease.attempts += u32::from(deferral.spends);
                 row.leased = false;
+                if row.plan.is_none() {
+                    state.held.retain(|_, holder| *holder != lease.job);
+                }
             }
             Ok(())
         })

@@ -8,9 +8,16 @@ use super::{Ledger, decode, encode};
 use crate::domain::audit;
 use crate::domain::outcome::Fault;
 
+/// How much later than the checkpoint before it a record may be, in milliseconds: a checkpoint taken out leaves a gap.
+pub(super) const UNSIGNED: i64 = 3_600_000;
+
 impl Writer {
-    /// Puts a record at the end of the chain, in the open transaction.
+    /// Puts a record at the end of the chain, in the open transaction. After a long silence, such as a machine asleep,
+    /// a checkpoint goes before it.
     pub(super) async fn append(&mut self, record: Value) -> sqlx::Result<()> {
+        if let Some(time) = record["time"].as_i64().filter(|time| time.saturating_sub(self.signed.1) > UNSIGNED) {
+            self.sign(time).await?;
+        }
         let sealed = audit::seal(&mut self.head, record);
         let record = sealed.map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
         let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str);
@@ -24,11 +31,11 @@ impl Writer {
     }
 
     /// Signs how far the chain has come, in the open transaction.
-    async fn sign(&mut self, now: Timestamp) -> sqlx::Result<()> {
-        self.checkpoints += 1;
+    pub(super) async fn sign(&mut self, now: i64) -> sqlx::Result<()> {
+        self.signed = (self.signed.0 + 1, now);
         let public = self.key.public();
         let mut checkpoint = json!({
-            "type": "checkpoint", "number": self.checkpoints, "time": now.as_millisecond(),
+            "type": "checkpoint", "number": self.signed.0, "time": now,
             "chain": self.head.chain, "seq": self.head.seq, "digest": self.head.digest,
             "key_id": public.id(), "public_key": public.to_string(),
         });
@@ -46,7 +53,7 @@ impl Ledger {
 
     /// Writes a signed checkpoint, whether anything happened or not: silence is proved too.
     pub async fn checkpoint(&self, now: Timestamp) -> Result<(), Fault> {
-        self.write(move |writer| Box::pin(writer.sign(now))).await
+        self.write(move |writer| Box::pin(writer.sign(now.as_millisecond()))).await
     }
 
     /// Records and checkpoints that are not published yet, in the order they were written, each with its row.

@@ -123,7 +123,7 @@ impl Ledger {
         renewed.await
     }
 
-    /// Takes the user for the job until it concludes, and tells when another job last reset this user.
+    /// Takes the user for the job, from its plan on until it concludes, and tells when another job last reset this user.
     pub async fn take_user(&self, lease: &Lease, user: &str, now: Timestamp) -> Result<Hold, Fault> {
         let (lease, user, now) = (lease.clone(), user.to_owned(), now.as_millisecond());
         let taken = self.write(move |writer| {
@@ -148,7 +148,7 @@ impl Ledger {
     }
 
     /// Notes a deferral. The number of the newest copy counts whoever brings it; the rest only from the newest lease,
-    /// which ends here.
+    /// which ends here. Without a plan the job lets its user go, and takes it again at its next attempt.
     pub async fn record_deferral(&self, lease: &Lease, deferral: &Deferral) -> Result<(), Fault> {
         let (lease, deferral) = (lease.clone(), deferral.clone());
         let recorded = self.write(move |writer| {
@@ -160,10 +160,12 @@ impl Ledger {
                 let end = "UPDATE jobs SET attempts = attempts + $3, lease_until = 0 \
                            WHERE id = $1 AND lease_fence = $2 AND event IS NULL";
                 let end = query(end).bind(lease.job).bind(lease.fence).bind(i64::from(deferral.spends));
-                match writer.run(end).await? {
-                    0 => Ok(()),
-                    _ => writer.put(lease.job, &deferral.changes).await,
+                if writer.run(end).await? == 0 {
+                    return Ok(());
                 }
+                let free = "DELETE FROM users_held WHERE job IN (SELECT id FROM jobs WHERE id = $1 AND plan IS NULL)";
+                writer.run(query(free).bind(lease.job)).await?;
+                writer.put(lease.job, &deferral.changes).await
             })
         });
         recorded.await

@@ -133,7 +133,7 @@ mod tests {
         let url = format!("sqlite:{}", path.display());
         let key = SigningKey::load_or_create(&dir.path().join("key")).unwrap();
         let ledger = Ledger::open(&url, "test", key, Timestamp::UNIX_EPOCH).await.unwrap();
-        let record = serde_json::json!({"metadata": {}, "message": "x".repeat(100_000)});
+        let record = serde_json::json!({"metadata": {}, "time": 1, "message": "x".repeat(100_000)});
         // SQLite answers "database or disk is full" past this many pages.
         ledger.rows::<(i64,)>(sqlx::query_as("PRAGMA max_page_count = 1")).await.unwrap();
         assert_eq!(ledger.record_refusal(record.clone()).await, Err(unavailable()));

@@ -1,8 +1,8 @@
 //! Opening a ledger: one process at a time, its predecessor's leases voided, a new audit chain begun.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 use uuid::Uuid;
 
 use super::key::{SigningKey, beside, unhex};
@@ -52,7 +53,7 @@ impl Ledger {
         let conn = options(path.as_deref()).connect().await.map_err(OpenError::Sql)?;
         let head = Head { chain: Uuid::now_v7(), seq: 0, digest: String::new() };
         let counts = Arc::new(Counts::default());
-        let mut writer = Writer { conn, head, checkpoints: 0, key, counts: counts.clone(), lock };
+        let mut writer = Writer { conn, head, signed: (0, now.as_millisecond()), key, counts: counts.clone(), lock };
         let (birth, digest_key) = writer.begin(instance, now).await.map_err(OpenError::Sql)?;
         let (queue, works) = mpsc::channel(QUEUE);
         let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
@@ -63,8 +64,8 @@ impl Ledger {
 }
 
 impl Writer {
-    /// Brings the tables up to date, voids the leases of the process before, and begins the audit chain. Tells when
-    /// the ledger was made, and its digest key.
+    /// Brings the tables up to date, voids the leases of the process before, and begins the audit chain,
+    /// signed from its first record on. Tells when the ledger was made, and its digest key.
     async fn begin(&mut self, instance: &str, now: Timestamp) -> sqlx::Result<(Timestamp, [u8; 32])> {
         MIGRATIONS.run(&mut self.conn).await?;
         let mut fresh = [0; 32];
@@ -76,6 +77,7 @@ impl Writer {
         self.run(sqlx::query("UPDATE jobs SET lease_until = 0 WHERE lease_until > 0")).await?;
         let heads = self.heads().await?;
         self.append(audit::birth(instance, &heads, now)).await?;
+        self.sign(now.as_millisecond()).await?;
         let select = sqlx::query_as("SELECT birth, digest_key FROM meta");
         let (birth, key): (i64, String) = select.fetch_one(&mut self.conn).await?;
         self.run(sqlx::query("COMMIT")).await?;
@@ -121,10 +123,25 @@ fn claim(path: &Path) -> Result<File, OpenError> {
     };
     let lock = open(&lock_path)?;
     match lock.try_lock() {
-        Ok(()) => open(path).map(|_| lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(lock_path)),
-        Err(TryLockError::Error(source)) => Err(OpenError::File(lock_path, source)),
-    }
+        Ok(()) => open(path)?,
+        Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(lock_path)),
+        Err(TryLockError::Error(source)) => return Err(OpenError::File(lock_path, source)),
+    };
+    ["", "-wal", "-shm", ".lock"].iter().try_for_each(|suffix| close_to_others(beside(path, suffix))).map(|()| lock)
+}
+
+/// Takes a file from everybody but its owner, where a copy or a restore has opened it to others.
+fn close_to_others(path: PathBuf) -> Result<(), OpenError> {
+    let closed = match fs::metadata(&path) {
+        Ok(found) if found.permissions().mode() & 0o177 == 0 => Ok(()),
+        Ok(_) => {
+            warn!(file = %path.display(), "a file of the ledger was open to others; it is now its owner's alone");
+            fs::set_permissions(&path, Permissions::from_mode(0o600))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    closed.map_err(|source| OpenError::File(path, source))
 }
 
 /// How to connect: a commit is on the disk before anybody is told of it.

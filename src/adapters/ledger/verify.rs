@@ -8,6 +8,7 @@ use std::io::BufRead;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::audit::UNSIGNED;
 use super::key::PublicKey;
 use crate::domain::audit::{self, Head};
 
@@ -22,6 +23,8 @@ pub struct Verified {
     pub checkpoints: u64,
     /// Resets that began and have no conclusion (yet).
     pub unfinished: u64,
+    /// Records after the last checkpoint of their chain: nobody has signed for them.
+    pub uncovered: u64,
 }
 
 /// The first place where a log is not what it was.
@@ -81,15 +84,18 @@ fn next_line(log: &mut dyn BufRead) -> Result<Option<Vec<u8>>, String> {
 /// A place in a chain that something else vouches for.
 struct Pin {
     head: Head,
-    by: &'static str,
+    /// A later chain says that nothing follows; a checkpoint says no such thing.
+    last: bool,
 }
 
 #[derive(Default)]
 struct Verifier<'a> {
     keys: &'a [PublicKey],
     head: Option<Head>,
-    /// Checkpoints of the chain at hand.
-    signed: u64,
+    /// How many checkpoints the chain at hand has, and the time of the last.
+    signed: (u64, i64),
+    /// Records of the chain at hand since then.
+    uncovered: u64,
     /// The digest of every record, chain by chain.
     digests: HashMap<Uuid, Vec<String>>,
     pins: Vec<Pin>,
@@ -114,8 +120,13 @@ impl Verifier<'_> {
     fn record(&mut self, record: Value) -> Result<(), String> {
         let chain = id(&record, "/attestation/chain_uid").ok_or("no chain_uid")?;
         let seq = record.pointer("/metadata/sequence").and_then(Value::as_u64).ok_or("no sequence number")?;
+        self.head.as_ref().map_or(Ok(()), |_| self.is_signed())?;
         if self.head.as_ref().is_none_or(|head| head.chain != chain) {
             self.begin(chain, seq, &record)?;
+        }
+        let time = record["time"].as_i64().ok_or("no time")?;
+        if self.signed.0 > 0 && time.saturating_sub(self.signed.1) > UNSIGNED {
+            return Err("is more than an hour later than the checkpoint before it".to_owned());
         }
         let Some(head) = &mut self.head else { return Err("no chain".to_owned()) };
         if seq != head.seq + 1 {
@@ -132,11 +143,23 @@ impl Verifier<'_> {
         *head = next;
         self.digests.entry(chain).or_default().push(head.digest.clone());
         self.found.records += 1;
+        self.found.uncovered += 1;
+        self.uncovered += 1;
         self.note_phase(&record);
         Ok(())
     }
 
-    /// A new chain: it must begin at its beginning, and what it says of other chains is checked at the end.
+    /// A chain is signed from its first record on.
+    fn is_signed(&self) -> Result<(), String> {
+        match &self.head {
+            None => Err("no record".to_owned()),
+            Some(_) if self.signed.0 == 0 => Err("no checkpoint follows the start of the chain".to_owned()),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// A new chain: it must begin at its beginning and name every chain before it; where those ended is checked at
+    /// the end.
     fn begin(&mut self, chain: Uuid, seq: u64, record: &Value) -> Result<(), String> {
         if self.digests.contains_key(&chain) {
             return Err(format!("record {seq} of chain {chain} stands apart from its chain"));
@@ -145,12 +168,14 @@ impl Verifier<'_> {
             return Err(format!("chain {chain} does not begin with its start, but with record {seq}"));
         }
         let heads = record.pointer("/unmapped/heads").and_then(Value::as_array).ok_or("no heads of other chains")?;
-        for value in heads {
-            let head = place_of(value).ok_or("unreadable heads of other chains")?;
-            self.pins.push(Pin { head, by: "a later chain" });
+        let heads: Option<Vec<_>> = heads.iter().map(place_of).collect();
+        let heads = heads.ok_or("unreadable heads of other chains")?;
+        if let Some(missed) = self.digests.keys().find(|known| heads.iter().all(|head| head.chain != **known)) {
+            return Err(format!("chain {chain} does not know chain {missed} before it"));
         }
+        self.pins.extend(heads.into_iter().map(|head| Pin { head, last: true }));
         self.head = Some(Head { chain, seq: 0, digest: String::new() });
-        self.signed = 0;
+        (self.signed, self.uncovered) = ((0, 0), 0);
         self.found.chains += 1;
         Ok(())
     }
@@ -177,10 +202,12 @@ impl Verifier<'_> {
         if place.digest != head.digest {
             return Err("the checkpoint has another digest".to_owned());
         }
-        if checkpoint["number"] != self.signed + 1 {
-            return Err(format!("checkpoint {} follows checkpoint {}", checkpoint["number"], self.signed));
+        let (number, time) = (self.signed.0 + 1, checkpoint["time"].as_i64().ok_or("a checkpoint without time")?);
+        if checkpoint["number"] != number {
+            return Err(format!("checkpoint {} stands where checkpoint {number} belongs", checkpoint["number"]));
         }
-        self.signed += 1;
+        self.signed = (number, time);
+        self.found.uncovered -= std::mem::take(&mut self.uncovered);
         self.found.checkpoints += 1;
         Ok(())
     }
@@ -190,7 +217,7 @@ impl Verifier<'_> {
         let value = parse(line)?;
         if value["type"] == "checkpoint" {
             let head = self.signed_place(&value)?;
-            self.pins.push(Pin { head, by: "a checkpoint" });
+            self.pins.push(Pin { head, last: false });
         }
         Ok(())
     }
@@ -213,21 +240,27 @@ impl Verifier<'_> {
 
     /// Checks what was vouched for from outside each chain.
     fn finish(mut self) -> Result<Verified, Bad> {
-        for Pin { head, by } in &self.pins {
-            let chain = head.chain.to_string();
+        for Pin { head, last } in &self.pins {
+            let (chain, by) = (head.chain.to_string(), if *last { "a later chain" } else { "a checkpoint" });
             let Some(digests) = self.digests.get(&head.chain) else {
                 return Err(bad(&chain, 1, format!("the chain is missing; {by} knows it")));
             };
             let index = usize::try_from(head.seq).unwrap_or(usize::MAX).wrapping_sub(1);
             match digests.get(index) {
-                Some(digest) if *digest == head.digest => {}
-                Some(_) => return Err(bad(&chain, head.seq, format!("{by} knows another digest"))),
+                Some(digest) if *digest != head.digest => {
+                    return Err(bad(&chain, head.seq, format!("{by} knows another digest")));
+                }
+                Some(_) if *last && head.seq < digests.len() as u64 => {
+                    return Err(bad(&chain, head.seq + 1, format!("stands after the end that {by} knows")));
+                }
+                Some(_) => {}
                 None => {
                     let reason = format!("missing; {by} knows records up to {}", head.seq);
                     return Err(bad(&chain, digests.len() as u64 + 1, reason));
                 }
             }
         }
+        self.is_signed().map_err(|reason| self.here(reason))?;
         self.found.unfinished = self.begun.len() as u64;
         Ok(self.found)
     }

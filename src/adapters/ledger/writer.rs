@@ -55,8 +55,8 @@ pub(super) struct Writer {
     pub(super) conn: SqliteConnection,
     /// The end of this process's audit chain.
     pub(super) head: Head,
-    /// How many checkpoints the chain has.
-    pub(super) checkpoints: u64,
+    /// How many checkpoints the chain has, and the time of the last.
+    pub(super) signed: (u64, i64),
     /// Signs checkpoints.
     pub(super) key: SigningKey,
     /// What was written so far.
@@ -99,7 +99,7 @@ impl Writer {
 
     /// Writes a group and answers it; after an error nothing of it is left, here or in the database.
     async fn write(&mut self, group: Vec<Work>) {
-        let (head, checkpoints, writes) = (self.head.clone(), self.checkpoints, group.len());
+        let (head, signed, writes) = (self.head.clone(), self.signed, group.len());
         match self.commit(group).await {
             Ok(answers) => {
                 self.count();
@@ -107,7 +107,7 @@ impl Writer {
             }
             Err(error) => {
                 warn!(%error, writes, "the ledger cannot be written");
-                (self.head, self.checkpoints) = (head, checkpoints);
+                (self.head, self.signed) = (head, signed);
                 // Where the database has rolled back by itself, this fails, and nothing is the matter.
                 let _ = sqlx::query("ROLLBACK").execute(&mut self.conn).await;
             }
