@@ -49,9 +49,11 @@ const IMPURE: [&str; 12] = [
 ];
 
 /// The code that a reader must trust, and how many lines of it there may be: without tests, comments and blank lines.
+/// What only reads the audit log afterwards is not of it.
 const TRUSTED: [&str; 8] =
     ["lib.rs", "domain", "ports.rs", "reset.rs", "reset", "worker.rs", "worker", "adapters/ledger"];
-const MOST_TRUSTED_LINES: usize = 3_400;
+const TOLD_AFTERWARDS: [&str; 3] = ["ledger/verify.rs", "ledger/export.rs", "ledger/key.rs"];
+const MOST_TRUSTED_LINES: usize = 3_200;
 /// No file is longer than this, without tests.
 const MOST_LINES: usize = 300;
 
@@ -113,7 +115,10 @@ fn files_are_short_and_what_must_be_trusted_is_little() {
         let lines = code(&text).lines().count();
         assert!(lines <= MOST_LINES, "{} has {lines} lines", path.display());
     }
-    let count = |(_, text): &(PathBuf, String)| {
+    let count = |(path, text): &(PathBuf, String)| {
+        if TOLD_AFTERWARDS.iter().any(|file| path.ends_with(file)) {
+            return 0;
+        }
         code(text).lines().filter(|line| !line.trim().is_empty() && !is_comment(line)).count()
     };
     let rooms = TRUSTED.map(|room| (room, sources(room).iter().map(count).sum::<usize>()));

@@ -120,6 +120,21 @@ fn check(lines: &[String]) -> Result<Verified, Bad> {
 }
 
 #[tokio::test]
+async fn a_lease_that_ran_out_is_not_revived() {
+    let dir = TempDir::new().unwrap();
+    let ledger = open(&dir).await;
+    let request = request("R1", "ada@contoso.test");
+    let (lease, _) = leased(ledger.recall(&request, &envelope(0, None), t(0)).await.unwrap());
+    ledger.renew(vec![(lease.job, lease.fence)], t(10)).await.unwrap();
+    assert!(matches!(ledger.recall(&request, &envelope(0, None), t(20)).await.unwrap(), Recall::Busy(_)));
+    // Frozen past its end; the renewal comes first when it wakes, and the attempt must not go on.
+    ledger.renew(vec![(lease.job, lease.fence)], t(40)).await.unwrap();
+    let next = Some((0, plan().send(0, t(40), Uuid::nil())));
+    assert_eq!(ledger.advance(&lease, Vec::new(), next, t(40)).await, Err(Fault::LeaseLost));
+    leased(ledger.recall(&request, &envelope(0, None), t(40)).await.unwrap());
+}
+
+#[tokio::test]
 async fn recall_tells_what_is_known() {
     let dir = TempDir::new().unwrap();
     let ledger = open(&dir).await;
@@ -134,12 +149,14 @@ async fn recall_tells_what_is_known() {
     assert!(matches!(recall(&request("R1", "eve@contoso.test"), 9, None, t(2)).await, Recall::Reused));
     // The reuse has not spoilt the number: the first is deferred once, and an older copy is superseded.
     ledger.record_deferral(&lease, &deferral(1, true)).await.unwrap();
-    assert!(matches!(recall(&first, 0, None, t(3)).await, Recall::Superseded));
-    let (lease, _) = leased(recall(&first, 1, None, t(3)).await);
+    assert!(matches!(recall(&first, 0, Some(t(1)), t(3)).await, Recall::Superseded));
+    let (lease, _) = leased(recall(&first, 1, Some(t(1)), t(3)).await);
     assert_eq!((lease.fence, lease.first_seen, lease.attempts, lease.deferrals), (2, t(1), 1, 1));
     // A copy whose number was not recorded proves its number.
-    assert!(matches!(recall(&first, 2, None, t(4)).await, Recall::Busy(busy) if busy.deferrals == 2));
-    assert!(matches!(recall(&first, 1, None, t(4)).await, Recall::Superseded));
+    assert!(matches!(recall(&first, 2, Some(t(1)), t(4)).await, Recall::Busy(busy) if busy.deferrals == 2));
+    assert!(matches!(recall(&first, 1, Some(t(1)), t(4)).await, Recall::Superseded));
+    // What the producer sends again always counts: the copy that waited may be gone.
+    assert!(matches!(recall(&first, 0, None, t(4)).await, Recall::Busy(_)));
     // Concluded wins over superseded.
     let done = conclusion(&first, MethodResult::Removed, Vec::new());
     ledger.record_outcome(&lease, &done, t(5)).await.unwrap();

@@ -147,7 +147,7 @@ impl Plan {
             surveyed_at: at,
             incomplete,
             changed: BTreeSet::new(),
-            listed_at: Timestamp::MIN,
+            listed_at: Timestamp::default(),
             progressed: false,
         }
     }
