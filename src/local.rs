@@ -74,16 +74,7 @@ impl Local {
 
     /// One line; `true` once its result is written.
     async fn line(&self, body: Vec<u8>, stop: CancellationToken) -> bool {
-        let envelope = Envelope {
-            lane: Lane::Tickets,
-            message_id: None,
-            correlation_id: None,
-            content_type: None,
-            producer: None,
-            first_seen: None,
-            deferral: 0,
-            traceparent: None,
-        };
+        let envelope = Envelope::bare(Lane::Tickets);
         let started = Timestamp::now();
         let request = match Request::parse(&body, &envelope) {
             Ok(request) => request,

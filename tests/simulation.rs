@@ -349,16 +349,7 @@ fn job(id: &str, profile: &str) -> Job {
         "id": id, "ticket": {"system": "servicenow", "number": "INC1"}, "target": {"upn": "ada@contoso.test"},
         "profile": profile, "requested_by": "sam@contoso.test", "requested_at": "1970-01-12T13:46:40Z",
     });
-    let envelope = Envelope {
-        lane: Lane::Tickets,
-        message_id: None,
-        correlation_id: None,
-        content_type: None,
-        producer: Some("itsm".into()),
-        first_seen: None,
-        deferral: 0,
-        traceparent: None,
-    };
+    let envelope = Envelope { producer: Some("itsm".into()), ..Envelope::bare(Lane::Tickets) };
     Job { request: Request::parse(body.to_string().as_bytes(), &envelope).unwrap(), envelope }
 }
 

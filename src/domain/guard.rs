@@ -280,16 +280,7 @@ mod tests {
             "id": "1", "ticket": {"system": "jira", "number": "A-1"}, "target": {"upn": "ada@contoso.test"},
             "profile": "all", "requested_by": requested_by,
         });
-        let envelope = Envelope {
-            lane: Lane::Tickets,
-            message_id: None,
-            correlation_id: None,
-            content_type: None,
-            producer: None,
-            first_seen: None,
-            deferral: 0,
-            traceparent: None,
-        };
+        let envelope = Envelope::bare(Lane::Tickets);
         Request::parse(body.to_string().as_bytes(), &envelope).unwrap()
     }
 

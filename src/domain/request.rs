@@ -63,6 +63,22 @@ pub struct Envelope {
     pub traceparent: Option<String>,
 }
 
+impl Envelope {
+    /// A delivery that says nothing but its lane.
+    pub const fn bare(lane: Lane) -> Self {
+        Self {
+            lane,
+            message_id: None,
+            correlation_id: None,
+            content_type: None,
+            producer: None,
+            first_seen: None,
+            deferral: 0,
+            traceparent: None,
+        }
+    }
+}
+
 /// What makes a request one request: its id within its ticket system.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key {
@@ -233,16 +249,7 @@ mod tests {
     use super::*;
 
     fn envelope() -> Envelope {
-        Envelope {
-            lane: Lane::Tickets,
-            message_id: None,
-            correlation_id: None,
-            content_type: None,
-            producer: None,
-            first_seen: None,
-            deferral: 0,
-            traceparent: None,
-        }
+        Envelope::bare(Lane::Tickets)
     }
 
     fn valid() -> Value {

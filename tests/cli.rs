@@ -1,0 +1,162 @@
+//! The command line as a person uses it: demo, run, settings, schemas, exit codes. Needs nothing but the binary.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const SECRET: &str = "canary-client-secret";
+
+fn program(directory: &TempDir, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mfa-reset"));
+    command.args(arguments).current_dir(directory).env_clear().env("TMPDIR", directory.path()).stdin(Stdio::null());
+    command
+}
+
+fn run(directory: &TempDir, arguments: &[&str]) -> Output {
+    program(directory, arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A simulator on a port of its own, killed by its number at the end.
+struct Simulator(Child, String);
+
+impl Simulator {
+    fn start(directory: &TempDir) -> Self {
+        let mut command = program(directory, &["simulator", "--listen", "127.0.0.1:0"]);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        let said: Value = serde_json::from_str(&line).unwrap();
+        Self(child, format!("http://{}", said["address"].as_str().unwrap()))
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn settings(graph: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("MFA_RESET_GRAPH__ENDPOINT", graph.to_owned()),
+        ("MFA_RESET_GRAPH__AUTHORITY", graph.to_owned()),
+        ("MFA_RESET_GRAPH__TENANT_ID", "tenant".to_owned()),
+        ("MFA_RESET_GRAPH__CLIENT_ID", "client".to_owned()),
+        ("MFA_RESET_GRAPH__CLIENT_SECRET", SECRET.to_owned()),
+    ]
+}
+
+#[test]
+fn the_demo_needs_nothing_and_tells_what_happened_to_whom() {
+    let directory = TempDir::new().unwrap();
+    let shown = run(&directory, &["demo"]);
+    let table = text(&shown.stdout);
+    assert!(shown.status.success(), "{table}{}", text(&shown.stderr));
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("INC")).collect();
+    assert_eq!(rows.len(), 40);
+    let row = |about: &str| rows.iter().find(|row| row.contains(about)).copied().unwrap_or_else(|| panic!("{about}"));
+    for (about, outcome, reason) in [
+        ("lost phone", "succeeded", "done"),
+        ("stubborn default method", "succeeded", "done"),
+        ("two phones", "succeeded", "done"),
+        ("default is the alternate phone", "partial", "blocked_default"),
+        ("unknown user", "failed", "user_not_found"),
+        ("administrator", "denied", "protected_target"),
+        ("only eligible for a role", "denied", "protected_target"),
+        ("role-assignable group", "denied", "protected_target"),
+        ("a type nobody knows", "partial", "unsupported_method"),
+        ("malformed", "rejected", "malformed"),
+        ("throttled stretch", "succeeded", "done"),
+        ("the same ticket again", "succeeded", "done"),
+        ("an id used twice", "rejected", "id_reused"),
+        ("second reset within the hour", "denied", "recently_reset"),
+    ] {
+        assert!(row(about).contains(outcome) && row(about).contains(reason), "{}", row(about));
+    }
+    let (mark, place) = ("ledger   ", table.lines().find(|line| line.starts_with("ledger")).unwrap());
+    let url = format!("MFA_RESET_LEDGER__URL=sqlite:{}", place.strip_prefix(mark).unwrap());
+    let (name, url) = url.split_once('=').unwrap();
+    let verified = program(&directory, &["audit", "verify"]).env(name, url).output().unwrap();
+    assert!(text(&verified.stdout).starts_with("ok: "), "{}", text(&verified.stdout));
+}
+
+#[test]
+fn a_file_is_worked_through_and_the_same_file_again_does_nothing_twice() {
+    let directory = TempDir::new().unwrap();
+    let simulator = Simulator::start(&directory);
+    let line = |id: &str, upn: &str| {
+        json!({"id": id, "ticket": {"system": "jira", "number": id}, "target": {"upn": upn}, "profile": "lost-phone",
+               "requested_by": "sam@contoso.test"})
+    };
+    let lines = [line("A-1", "user00001@contoso.test"), line("A-2", "user00002@contoso.test"), json!({"id": "A-3"})];
+    std::fs::write(directory.path().join("in"), lines.map(|line| format!("{line}\n")).concat()).unwrap();
+    let work = || {
+        let mut command = program(&directory, &["run", "in"]);
+        let done = command.envs(settings(&simulator.1)).output().unwrap();
+        assert_eq!(done.status.code(), Some(1), "a rejected line: {}", text(&done.stderr));
+        assert!(!text(&done.stderr).contains(SECRET) && !text(&done.stderr).contains("@contoso.test"));
+        let key = |event: Value| (event["id"].to_string(), event["data"]["outcome"].to_string());
+        text(&done.stdout).lines().map(|line| key(serde_json::from_str(line).unwrap())).collect::<BTreeSet<_>>()
+    };
+    let first = work();
+    assert_eq!(first.len(), 3);
+    assert_eq!(work(), first, "the same results under the same ids");
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_no_success() {
+    let directory = TempDir::new().unwrap();
+    let simulator = Simulator::start(&directory);
+    let mut command = program(&directory, &["run", "-"]);
+    command.envs(settings(&simulator.1)).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut child = command.stdout(full).spawn().unwrap();
+    let body = json!({"id": "A-1", "ticket": {"system": "jira", "number": "1"}, "target": {"upn": "user00001@contoso.test"},
+                      "profile": "authenticator", "requested_by": "sam"});
+    writeln!(child.stdin.take().unwrap(), "{body}").unwrap();
+    let done = child.wait_with_output().unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    assert!(text(&done.stderr).contains("1 requests have no result yet"), "{}", text(&done.stderr));
+}
+
+#[test]
+fn exit_codes_tell_usage_configuration_and_reach_apart() {
+    let directory = TempDir::new().unwrap();
+    assert_eq!(run(&directory, &["fly"]).status.code(), Some(2));
+    let bad = run(&directory, &["worker", "--set", "graph.timeout=soon"]);
+    assert_eq!(bad.status.code(), Some(64));
+    for key in ["broker.url", "graph.tenant_id", "graph.client_secret", "graph.timeout", "policy.producers"] {
+        assert!(text(&bad.stderr).contains(key), "{key} is told at once: {}", text(&bad.stderr));
+    }
+    // Nobody listens on the discard port of loopback.
+    let away = program(&directory, &["run", "in"]).envs(settings("http://127.0.0.1:9")).output();
+    std::fs::write(directory.path().join("in"), "").unwrap();
+    let away_with_file = program(&directory, &["run", "in"]).envs(settings("http://127.0.0.1:9")).output().unwrap();
+    assert_eq!(away.unwrap().status.code(), Some(1), "the file is missing");
+    assert_eq!(away_with_file.status.code(), Some(69), "{}", text(&away_with_file.stderr));
+    let broker = ["submit", "in", "--set", "broker.url=amqp://u:p@127.0.0.1:9"];
+    std::fs::write(directory.path().join("in"), "{}").unwrap();
+    assert_eq!(run(&directory, &broker).status.code(), Some(69));
+}
+
+#[test]
+fn settings_are_shown_without_their_secrets_and_schemas_are_json() {
+    let directory = TempDir::new().unwrap();
+    let shown = program(&directory, &["config", "show"]).envs(settings("http://127.0.0.1:9")).output().unwrap();
+    let shown = text(&shown.stdout);
+    assert!(shown.contains("client_secret") && shown.contains("***") && !shown.contains(SECRET), "{shown}");
+    for name in ["request", "result", "delayed", "audit"] {
+        let schema: Value = serde_json::from_slice(&run(&directory, &["schema", name]).stdout).unwrap();
+        assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    }
+}
