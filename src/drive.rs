@@ -13,7 +13,7 @@ use crate::domain::retry::Cause;
 use crate::domain::rules::Rules;
 use crate::metrics::Metrics;
 use crate::ports::{Job, Ports};
-use crate::reset::{Reset, Settlement};
+use crate::reset::{Concluded, Reset, Settlement};
 
 /// The longest wait between two tries while the ledger is away.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
@@ -58,9 +58,9 @@ pub fn count_rejection(lane: Lane, reason: Reason, metrics: &Metrics, received: 
 fn count(job: &Job, settlement: &Settlement, metrics: &Metrics, received: Timestamp) {
     let lane = job.envelope.lane;
     match settlement {
-        Settlement::Concluded(outcome, decision) => {
+        Settlement::Concluded(Concluded { outcome, decision, first_seen, .. }) => {
             let age = job.request.requested_at.map(since);
-            metrics.job_concluded(lane, (outcome.kind, outcome.reason), since(received), age);
+            metrics.job_concluded(lane, (outcome.kind, outcome.reason), since(*first_seen), age);
             decision.iter().for_each(|decision| metrics.guard(*decision));
             for method in &outcome.methods {
                 method.result.iter().for_each(|result| metrics.removal(method.method_type, *result));

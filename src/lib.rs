@@ -26,7 +26,7 @@
 //! - Recorded, then published and confirmed, then acknowledged. Never the other way round.
 //! - One user, one job; one job, one live attempt; every write of an attempt carries its fencing number.
 //! - [`domain`] is pure: no clock, randomness, environment, network or log; `now` and jitter are arguments.
-//! - Adapters know neither each other nor metrics: only `adapters::JobPorts` knows them all.
+//! - Adapters know neither each other nor metrics: only the files beside them in [`adapters`] know them all.
 //! - [`simulator`] imports nothing of ours, so that it can disagree with us.
 //! - No name, number, address or secret in logs and metrics; bodies are never logged.
 //!

@@ -91,13 +91,10 @@ impl Local {
         loop {
             match drive(&ports, &job, &self.rules, &self.metrics, started).await {
                 // There are no copies here: the wait is over, and the line itself comes back.
-                Settlement::Deferred(_) => {}
+                Settlement::Deferred(_) | Settlement::Again(_) => {}
                 Settlement::GivenBack => return false,
-                Settlement::Concluded(..)
-                | Settlement::Repeated
-                | Settlement::Superseded
-                | Settlement::Refused(..)
-                | Settlement::Again(_) => return true,
+                Settlement::Concluded(concluded) => return concluded.told,
+                Settlement::Repeated | Settlement::Superseded | Settlement::Refused(..) => return true,
             }
         }
     }

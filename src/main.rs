@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mfa_reset::cli::{Cli, Command};
-use mfa_reset::commands::{self, EXIT_CONFIG, EXIT_FAILED, EXIT_UNAVAILABLE, Unreachable};
+use mfa_reset::commands::{self, EXIT_CONFIG, EXIT_FAILED, EXIT_UNAVAILABLE, Misconfigured, Unreachable};
 use mfa_reset::config::{Config, LogFormat, Sources};
 use mfa_reset::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,9 +27,18 @@ async fn main() -> ExitCode {
         Ok(false) => ExitCode::from(EXIT_FAILED),
         Err(error) => {
             complain(&error);
-            let away = error.chain().any(|cause| cause.is::<Unreachable>());
-            ExitCode::from(if away { EXIT_UNAVAILABLE } else { EXIT_FAILED })
+            ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.chain().any(|cause| cause.is::<Unreachable>()) {
+        EXIT_UNAVAILABLE
+    } else if error.chain().any(|cause| cause.is::<Misconfigured>()) {
+        EXIT_CONFIG
+    } else {
+        EXIT_FAILED
     }
 }
 

@@ -1,7 +1,7 @@
 //! MAY: every effect that a reset can have, on one page.
 //!
-//! [`crate::reset`] acts through this trait alone, so the order of record, call, publish and acknowledge can be
-//! read in one place and broken in one place: the simulation crashes before and after each of these.
+//! [`crate::reset`] acts through this trait alone, so the order of record, call and publish can be read in one
+//! place and broken in one place: the simulation crashes before and after each of these.
 
 use std::future::Future;
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub enum Recall {
 
 /// What taking a user led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
+pub enum UserHold {
     /// The job holds the user; when the user was last reset, as far as the ledger knows.
     Taken(Option<Timestamp>),
     /// Another job holds the user.
@@ -103,7 +103,7 @@ pub trait Ports: Sync {
     fn resolve(&self, target: &Target) -> impl Future<Output = Result<User, Fault>> + Send;
 
     /// Takes the user for the job until it concludes, or ends an attempt without a plan.
-    fn take_user(&self, lease: &Lease, user: &User) -> impl Future<Output = Result<Hold, Fault>> + Send;
+    fn take_user(&self, lease: &Lease, user: &User) -> impl Future<Output = Result<UserHold, Fault>> + Send;
 
     /// Reads methods, roles and groups of the user in one go. `last_reset` is left empty.
     fn survey(&self, user: &User) -> impl Future<Output = Result<Facts, Fault>> + Send;

@@ -8,6 +8,7 @@ mod ending;
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tracing::info;
 use uuid::Uuid;
 
@@ -21,13 +22,13 @@ use crate::domain::request::Target;
 use crate::domain::retry::Cause;
 use crate::domain::rules::Rules;
 use crate::domain::summary;
-use crate::ports::{Conclusion, Hold, Job, Lease, Ports, Recall, Removal};
+use crate::ports::{Conclusion, Job, Lease, Ports, Recall, Removal, UserHold};
 
 /// What to do with the delivery, and what to count.
 #[derive(Debug, Clone)]
 pub enum Settlement {
-    /// Acknowledge: the job is concluded and its result confirmed.
-    Concluded(Outcome, Option<Decision>),
+    /// Acknowledge, if its result is confirmed: the job is concluded.
+    Concluded(Concluded),
     /// Acknowledge: the job was concluded before, and its result is confirmed again.
     Repeated,
     /// Acknowledge: a newer copy is on its way.
@@ -40,6 +41,19 @@ pub enum Settlement {
     Again(Cause),
     /// Leave it to the broker.
     GivenBack,
+}
+
+/// A job that was concluded just now.
+#[derive(Debug, Clone)]
+pub struct Concluded {
+    /// How.
+    pub outcome: Outcome,
+    /// What the guard said, if it was asked.
+    pub decision: Option<Decision>,
+    /// When a worker first saw the request.
+    pub first_seen: Timestamp,
+    /// Whether its result is confirmed; if not, the delivery that comes again repeats it.
+    pub told: bool,
 }
 
 /// How far a job came.
@@ -130,7 +144,7 @@ impl<P: Ports> Reset<'_, P> {
         let user = self.ports.resolve(planned_for.as_ref().unwrap_or(&request.target)).await?;
         progress.user = Some(user.object_id.clone());
         let hold = self.ports.take_user(&progress.lease, &user).await?;
-        let Hold::Taken(last_reset) = hold else { return Err(Fault::UserHeld) };
+        let UserHold::Taken(last_reset) = hold else { return Err(Fault::UserHeld) };
         let asked = self.ports.now();
         let facts = Facts { last_reset, ..self.ports.survey(&user).await? };
         if let Some(plan) = &mut progress.plan {
@@ -169,10 +183,11 @@ impl<P: Ports> Reset<'_, P> {
             self.ports.admit().await?;
             // The wait may have been long enough for another phone to take the place of the planned one.
             stale = plan.is_stale(index, self.ports.now());
-            let called =
-                if stale { Err(Fault::Throttled { after: WAIT }) } else { self.call(lease, plan, index).await };
-            match called {
-                Ok(()) => {}
+            if stale && trouble >= PATIENCE {
+                return Err(Fault::Throttled { after: WAIT });
+            }
+            match if stale { Ok(()) } else { self.call(lease, plan, index).await } {
+                Ok(()) => trouble += u32::from(stale),
                 Err(Fault::Throttled { .. } | Fault::Unknown { .. }) if trouble < PATIENCE => trouble += 1,
                 Err(fault) => return Err(fault),
             }
@@ -240,11 +255,14 @@ impl<P: Ports> Reset<'_, P> {
         let audit = audit::conclusion(&self.subject(user, decision, &calls), &outcome, now);
         let conclusion = Conclusion { outcome, event, audit, changes };
         self.ports.record_outcome(&lease, &conclusion).await?;
-        self.ports.publish(&conclusion.event).await?;
-        self.ports.mark_published(&conclusion.event).await?;
+        let told = self.ports.publish(&conclusion.event).await.is_ok();
+        if told {
+            self.ports.mark_published(&conclusion.event).await?;
+        }
         let reason = conclusion.outcome.reason.code();
         info!(request.id = %self.job.request.key, outcome = conclusion.outcome.kind.name(), reason, attempts, "job concluded");
-        Ok(Settlement::Concluded(conclusion.outcome, decision))
+        let (outcome, first_seen) = (conclusion.outcome, lease.first_seen);
+        Ok(Settlement::Concluded(Concluded { outcome, decision, first_seen, told }))
     }
 
     fn subject<'s>(&'s self, user: Option<&'s str>, decision: Option<Decision>, calls: &'s [Uuid]) -> Subject<'s> {

@@ -53,7 +53,9 @@ const IMPURE: [&str; 12] = [
 const TRUSTED: [&str; 8] =
     ["lib.rs", "domain", "ports.rs", "reset.rs", "reset", "worker.rs", "worker", "adapters/ledger"];
 const TOLD_AFTERWARDS: [&str; 3] = ["ledger/verify.rs", "ledger/export.rs", "ledger/key.rs"];
-const MOST_TRUSTED_LINES: usize = 3_200;
+/// The aim was 2,500; what reviews found about lost answers, frozen processes and people who become administrators
+/// meanwhile came to more. Whoever adds here should take something away.
+const MOST_TRUSTED_LINES: usize = 3_250;
 /// No file is longer than this, without tests.
 const MOST_LINES: usize = 300;
 
@@ -170,6 +172,12 @@ fn reasons() -> String {
         table += &format!("| `{code}` | {outcomes} | {meaning} | {again} | {} |\n", entry.action);
     }
     table
+}
+
+#[test]
+fn the_calls_that_are_counted_are_those_that_are_made() {
+    let made = mfa_reset::adapters::graph::Operation::ALL.map(|operation| operation.name());
+    assert_eq!(made, mfa_reset::metrics::OPERATIONS);
 }
 
 #[test]

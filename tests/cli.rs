@@ -126,7 +126,7 @@ fn a_result_that_cannot_be_written_is_no_success() {
     writeln!(child.stdin.take().unwrap(), "{body}").unwrap();
     let done = child.wait_with_output().unwrap();
     assert_eq!(done.status.code(), Some(1));
-    assert!(text(&done.stderr).contains("1 requests have no result yet"), "{}", text(&done.stderr));
+    assert!(text(&done.stderr).contains("1 or more requests have no result yet"), "{}", text(&done.stderr));
 }
 
 #[test]

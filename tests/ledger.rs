@@ -18,7 +18,7 @@ use mfa_reset::domain::plan::{Plan, State, Step};
 use mfa_reset::domain::profile::Profile;
 use mfa_reset::domain::reason::Reason;
 use mfa_reset::domain::request::{Envelope, Lane, Request};
-use mfa_reset::ports::{Conclusion, Deferral, Hold, Lease, Recall};
+use mfa_reset::ports::{Conclusion, Deferral, Lease, Recall, UserHold};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -254,34 +254,38 @@ async fn a_user_is_held_by_one_job_from_plan_to_conclusion() {
     let ledger = open(&dir).await;
     let (one, two) = (request("R1", "ada@contoso.test"), request("R2", "ada@contoso.test"));
     let (first, second) = (take(&ledger, &one, t(0)).await, take(&ledger, &two, t(0)).await);
-    assert_eq!(ledger.take_user(&first, USER, t(1)).await, Ok(Hold::Taken(None)));
-    assert_eq!(ledger.take_user(&first, USER, t(1)).await, Ok(Hold::Taken(None)));
-    assert_eq!(ledger.take_user(&second, USER, t(1)).await, Ok(Hold::Busy));
+    assert_eq!(ledger.take_user(&first, USER, t(1)).await, Ok(UserHold::Taken(None)));
+    assert_eq!(ledger.take_user(&first, USER, t(1)).await, Ok(UserHold::Taken(None)));
+    assert_eq!(ledger.take_user(&second, USER, t(1)).await, Ok(UserHold::Busy));
     ledger.record_deferral(&second, &deferral(0, false)).await.unwrap();
     let second = take(&ledger, &two, t(1)).await;
-    assert_eq!(ledger.take_user(&second, USER, t(1)).await, Ok(Hold::Busy), "a job frees nobody's user but its own");
+    assert_eq!(
+        ledger.take_user(&second, USER, t(1)).await,
+        Ok(UserHold::Busy),
+        "a job frees nobody's user but its own"
+    );
     ledger.record_deferral(&first, &deferral(0, false)).await.unwrap();
-    assert_eq!(ledger.take_user(&second, USER, t(1)).await, Ok(Hold::Taken(None)), "there was no plan");
+    assert_eq!(ledger.take_user(&second, USER, t(1)).await, Ok(UserHold::Taken(None)), "there was no plan");
     ledger.record_deferral(&second, &deferral(0, false)).await.unwrap();
     let late = Lease { fence: 1, ..take(&ledger, &one, t(2)).await };
     let first = Lease { fence: 2, ..late.clone() };
-    assert_eq!(ledger.take_user(&first, USER, t(2)).await, Ok(Hold::Taken(None)));
+    assert_eq!(ledger.take_user(&first, USER, t(2)).await, Ok(UserHold::Taken(None)));
     let second = take(&ledger, &two, t(2)).await;
     ledger.record_deferral(&late, &deferral(0, false)).await.unwrap();
-    assert_eq!(ledger.take_user(&second, USER, t(2)).await, Ok(Hold::Busy), "a late attempt frees nobody");
+    assert_eq!(ledger.take_user(&second, USER, t(2)).await, Ok(UserHold::Busy), "a late attempt frees nobody");
     ledger.write_plan(&first, &plan(), record("intent", "R1"), 9, t(2)).await.unwrap();
     ledger.record_deferral(&first, &deferral(0, false)).await.unwrap();
     assert_eq!(
         ledger.take_user(&second, USER, t(2)).await,
-        Ok(Hold::Busy),
+        Ok(UserHold::Busy),
         "a deferred job with a plan keeps its user"
     );
     let first = take(&ledger, &one, t(2)).await;
     ledger.record_outcome(&first, &conclusion(&one, MethodResult::Removed, Vec::new()), t(2)).await.unwrap();
-    assert_eq!(ledger.take_user(&second, USER, t(3)).await, Ok(Hold::Taken(Some(t(2)))));
+    assert_eq!(ledger.take_user(&second, USER, t(3)).await, Ok(UserHold::Taken(Some(t(2)))));
     ledger.record_outcome(&second, &conclusion(&two, MethodResult::Kept, Vec::new()), t(4)).await.unwrap();
     let third = take(&ledger, &request("R3", "ada@contoso.test"), t(5)).await;
-    assert_eq!(ledger.take_user(&third, USER, t(5)).await, Ok(Hold::Taken(Some(t(2)))), "nothing was removed at 4");
+    assert_eq!(ledger.take_user(&third, USER, t(5)).await, Ok(UserHold::Taken(Some(t(2)))), "nothing was removed at 4");
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use mfa_reset::domain::request::{Envelope, Lane, Request};
 use mfa_reset::domain::retry::Limits;
 use mfa_reset::domain::rules::{Policy, Rules};
 use mfa_reset::ports::Job;
-use mfa_reset::reset::{Reset, Settlement};
+use mfa_reset::reset::{Concluded, Reset, Settlement};
 use serde_json::json;
 use world::{EFFECTS, Strike, World, method};
 
@@ -61,7 +61,12 @@ async fn drive(world: &World, mut job: Job, later: i64) -> Vec<OutcomeKind> {
                 world.restart(later);
                 register_anew(world);
             }
-            Ok(Settlement::Concluded(..) | Settlement::Repeated | Settlement::Superseded | Settlement::Refused(..)) => {
+            Ok(
+                Settlement::Concluded(Concluded { told: true, .. })
+                | Settlement::Repeated
+                | Settlement::Superseded
+                | Settlement::Refused(..),
+            ) => {
                 world.with(|state| state.journal.push("settled".into()));
                 match world.with(|state| state.copies.pop()) {
                     Some(copy) => {
@@ -76,7 +81,7 @@ async fn drive(world: &World, mut job: Job, later: i64) -> Vec<OutcomeKind> {
                 job.envelope.first_seen = Some(jiff::Timestamp::from_second(1_000_000).unwrap());
                 wait(world);
             }
-            Ok(Settlement::Again(_) | Settlement::GivenBack) | Err(_) => wait(world),
+            Ok(Settlement::Again(_) | Settlement::GivenBack | Settlement::Concluded(_)) | Err(_) => wait(world),
         }
     }
     panic!("the job never settles: {:?}", world.with(|state| state.journal.clone()));

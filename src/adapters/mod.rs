@@ -1,5 +1,5 @@
-//! HOW: the real [`Ports`], over Graph, ledger and broker. Each effect of a job is timed, counted and traced here, so
-//! that no adapter knows of metrics, and no adapter knows of another.
+//! HOW: the real [`Ports`], over Graph, ledger and broker. Each effect of a job is timed and traced here, and what is
+//! counted is counted by whoever uses this, so that no adapter knows of metrics, and no adapter knows of another.
 
 pub mod amqp;
 pub mod graph;
@@ -24,7 +24,7 @@ use crate::domain::method::Method;
 use crate::domain::outcome::Fault;
 use crate::domain::plan::{Plan, Step};
 use crate::domain::request::Target;
-use crate::ports::{Conclusion, Deferral, Hold, Job, Lease, Ports, Recall, Removal};
+use crate::ports::{Conclusion, Deferral, Job, Lease, Ports, Recall, Removal, UserHold};
 use amqp::Outgoing;
 use graph::{Graph, Trail};
 use ledger::Ledger;
@@ -68,7 +68,7 @@ impl JobPorts {
     }
 
     /// Notes which lease this job holds, if any, for the renewal.
-    fn holds(&self, lease: Option<&Lease>) {
+    fn keeps(&self, lease: Option<&Lease>) {
         let mut live = self.shared.leases.lock().unwrap_or_else(PoisonError::into_inner);
         let mut mine = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = mine.take() {
@@ -80,7 +80,7 @@ impl JobPorts {
         }
     }
 
-    /// Traces an effect and how long it took, and shares with the ledger that Graph asked to wait.
+    /// Traces an effect and how long it took.
     async fn effect<T>(&self, name: &'static str, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
         let started = tokio::time::Instant::now();
         let result = work.await;
@@ -105,7 +105,7 @@ impl JobPorts {
 
 impl Drop for JobPorts {
     fn drop(&mut self) {
-        self.holds(None);
+        self.keeps(None);
     }
 }
 
@@ -127,7 +127,7 @@ impl Ports for JobPorts {
         let recall = self.shared.ledger.recall(&job.request, &job.envelope, self.now());
         let recall = self.effect("recall", recall).await?;
         // Nothing held from before outlives a recall, or its renewal would keep everybody out, this job included.
-        self.holds(match &recall {
+        self.keeps(match &recall {
             Recall::Leased(lease, _) | Recall::LedgerLost(lease) => Some(lease),
             Recall::Busy(_) | Recall::Concluded(_) | Recall::Superseded | Recall::Reused => None,
         });
@@ -139,7 +139,7 @@ impl Ports for JobPorts {
         self.reading("resolve", resolve).await
     }
 
-    async fn take_user(&self, lease: &Lease, user: &User) -> Result<Hold, Fault> {
+    async fn take_user(&self, lease: &Lease, user: &User) -> Result<UserHold, Fault> {
         self.effect("take_user", self.shared.ledger.take_user(lease, &user.object_id, self.now())).await
     }
 
@@ -193,12 +193,14 @@ impl Ports for JobPorts {
     async fn record_outcome(&self, lease: &Lease, conclusion: &Conclusion) -> Result<(), Fault> {
         let recorded = self.shared.ledger.record_outcome(lease, conclusion, self.now());
         self.effect("record_outcome", recorded).await?;
-        self.holds(None);
+        self.keeps(None);
         Ok(())
     }
 
     async fn publish(&self, event: &Event) -> Result<(), Fault> {
         match &self.outlet {
+            // Whoever reads lines waits for results.
+            Outlet::Local(_) if event.outcome().is_none() => Ok(()),
             Outlet::Local(write) => write(event).map_err(|error| {
                 warn!(error = %error, "the result cannot be written");
                 Fault::Stopped
@@ -226,7 +228,7 @@ impl Ports for JobPorts {
 
     async fn record_deferral(&self, lease: &Lease, deferral: &Deferral) -> Result<(), Fault> {
         self.effect("record_deferral", self.shared.ledger.record_deferral(lease, deferral)).await?;
-        self.holds(None);
+        self.keeps(None);
         Ok(())
     }
 

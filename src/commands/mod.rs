@@ -18,6 +18,11 @@ pub const EXIT_CONFIG: u8 = 64;
 /// A dependency cannot be reached.
 pub const EXIT_UNAVAILABLE: u8 = 69;
 
+/// A dependency refuses what it was configured with: the exit code of bad configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Misconfigured(pub String);
+
 /// A dependency is away: its own exit code.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} cannot be reached: {why}")]

@@ -10,18 +10,19 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::io::{AsyncBufRead, BufReader};
 use tokio_util::sync::CancellationToken;
 
-use super::Unreachable;
 use super::assemble::Process;
+use super::{Misconfigured, Unreachable};
 use crate::config::Config;
 use crate::domain::event::Event;
-use crate::domain::outcome::OutcomeKind;
+use crate::domain::outcome::{Fault, OutcomeKind};
+use crate::domain::reason::Reason;
 use crate::local::Local;
 
 /// Works through the file, or stdin. `true` if no request ended failed, partial or rejected.
 pub async fn run(config: &Config, file: Option<&PathBuf>, stop: CancellationToken) -> anyhow::Result<bool> {
     let lines = open(file).await?;
     let process = Process::open(config).await?;
-    process.shared.graph.sign_in().await.map_err(|fault| Unreachable { what: "Graph", why: fault.to_string() })?;
+    process.shared.graph.sign_in().await.map_err(not_signed_in)?;
     let end = CancellationToken::new();
     let mut beside = process.start(config, &end);
     let progress = progress_bar();
@@ -50,9 +51,16 @@ pub async fn run(config: &Config, file: Option<&PathBuf>, stop: CancellationToke
     process.close().await;
     let unfinished = ran?;
     if unfinished > 0 {
-        bail!("{unfinished} requests have no result yet: run the same file again");
+        bail!("{unfinished} or more requests have no result yet: run the same file again");
     }
     Ok(bad.load(Ordering::Relaxed) == 0)
+}
+
+fn not_signed_in(fault: Fault) -> anyhow::Error {
+    if fault == (Fault::Unavailable { reason: Reason::TokenRefused }) {
+        return Misconfigured("the identity service refuses graph.client_id or graph.client_secret".to_owned()).into();
+    }
+    Unreachable { what: "the identity service", why: fault.to_string() }.into()
 }
 
 /// Whether an outcome makes the command fail.

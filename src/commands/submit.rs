@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::run::is_bad;
-use super::{Unreachable, assemble};
+use super::{Misconfigured, Unreachable, assemble};
 use crate::adapters::amqp::{Client, SessionError, Submission};
 use crate::cli;
 use crate::config::Config;
@@ -26,14 +26,18 @@ pub async fn run(config: &Config, args: &cli::Submit, out: &mut (dyn Write + Sen
         .collect();
     let deadline = Instant::now() + args.timeout;
     let client = timeout_at(deadline, Client::open(&assemble::broker(config))).await;
-    let client = client.context("no answer from the broker in time")?.map_err(away)?;
+    let client = client.map_err(|_| late("no answer in time"))?.map_err(away)?;
     let mut results = if args.wait { Some(client.results().await.map_err(away)?) } else { None };
     for submission in &waiting {
-        timeout_at(deadline, client.submit(submission)).await.context("no confirm in time")??;
+        let submitted =
+            timeout_at(deadline, client.submit(submission)).await.map_err(|_| late("no confirm in time"))?;
+        submitted.map_err(|error| Unreachable { what: "the broker", why: error.to_string() })?;
     }
     let mut good = true;
     while let (Some(results), false) = (&mut results, waiting.is_empty()) {
-        let answer = timeout_at(deadline, results.next()).await.context("no result in time; the request goes on")??;
+        let answer = timeout_at(deadline, results.next()).await;
+        let answer = answer.map_err(|_| late("no result in time; the request goes on"))?;
+        let answer = answer.map_err(|lost| Unreachable { what: "the broker", why: lost.to_string() })?;
         let Some(place) = waiting.iter().position(|asked| answer.is_final() && answer.is_for(asked)) else { continue };
         waiting.swap_remove(place);
         let outcome = serde_json::from_value(answer.event["data"]["outcome"].clone()).ok();
@@ -66,9 +70,13 @@ fn bodies(file: Option<&PathBuf>) -> anyhow::Result<Vec<Vec<u8>>> {
     Ok(bodies)
 }
 
+fn late(why: &str) -> Unreachable {
+    Unreachable { what: "the broker", why: why.to_owned() }
+}
+
 fn away(error: SessionError) -> anyhow::Error {
     match error {
         SessionError::Passing(why) => Unreachable { what: "the broker", why }.into(),
-        SessionError::Configuration(_) => error.into(),
+        SessionError::Configuration(why) => Misconfigured(why).into(),
     }
 }

@@ -43,7 +43,7 @@ impl std::fmt::Display for Mistakes {
 impl Config {
     /// Reads every source, and tells every mistake.
     pub fn load(sources: &Sources, needs: Needs) -> Result<Self, Mistakes> {
-        let (given, mut mistakes) = sources.gather();
+        let (given, mut mistakes) = sources.gather(needs);
         let mut config = Self::blank();
         for key in &TABLE {
             let found = given.get(key.name);

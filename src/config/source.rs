@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::Mistake;
-use super::keys::{Key, TABLE};
+use super::keys::{Key, Preset, TABLE};
+use super::{Mistake, Needs};
 
 const PREFIX: &str = "MFA_RESET_";
 
@@ -38,12 +38,12 @@ impl Sources {
     }
 
     /// What is set, the strongest source of each key, and what is wrong with the sources.
-    pub(super) fn gather(&self) -> (Layer, Vec<Mistake>) {
+    pub(super) fn gather(&self, needs: Needs) -> (Layer, Vec<Mistake>) {
         let mut mistakes = Vec::new();
         let mut all = Layer::new();
         let file = self.file.as_deref().map(|path| file(path, &mut mistakes)).unwrap_or_default();
         for written in [file, self.environment(&mut mistakes), self.flags(&mut mistakes)] {
-            all.extend(layer(written, &mut mistakes));
+            all.extend(layer(written, needs, &mut mistakes));
         }
         (all, mistakes)
     }
@@ -94,7 +94,7 @@ struct Written {
 }
 
 /// One source: the same key as itself and as a file is a mistake, and files are read. Of two flags the later counts.
-fn layer(written: Vec<Written>, mistakes: &mut Vec<Mistake>) -> Layer {
+fn layer(written: Vec<Written>, needs: Needs, mistakes: &mut Vec<Mistake>) -> Layer {
     let mut layer = BTreeMap::<&'static str, (bool, Given)>::new();
     for Written { key, in_file, text, origin } in written {
         if layer.get(key.name).is_some_and(|(other, _)| *other != in_file) {
@@ -103,6 +103,10 @@ fn layer(written: Vec<Written>, mistakes: &mut Vec<Mistake>) -> Layer {
         }
         if !in_file {
             layer.insert(key.name, (false, Given { text, origin }));
+            continue;
+        }
+        // An auditor need not be able to read the worker's secrets.
+        if matches!(key.preset, Preset::Required(part) if !needs.part(part)) {
             continue;
         }
         match std::fs::read_to_string(text.trim()) {

@@ -31,7 +31,7 @@ pub fn read(value: &Value, envelope: &Envelope) -> Result<Request, Flaw> {
     let target = target(fields.object("target")?)?;
     let profile = fields.required_text("profile", 64)?;
     let profile = Profile::from_name(&profile).ok_or_else(|| Flaw::new("/profile", "unknown profile"))?;
-    fields.has("steps");
+    fields.expect("steps");
     fields.refuse_null("keep").and_then(|()| fields.refuse_null("dry_run"))?;
     let keep = fields.list("keep", 15)?.into_iter().map(kept_type).collect::<Result<BTreeSet<_>, _>>()?;
     let dry_run = fields.flag("dry_run")?;

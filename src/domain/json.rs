@@ -200,9 +200,9 @@ impl<'a> Fields<'a> {
         Ok(items.iter().enumerate().map(|(index, item)| (item, child(&pointer, &index.to_string()))).collect())
     }
 
-    /// Whether the field is there, whatever it holds.
-    pub fn has(&mut self, name: &'static str) -> bool {
-        self.value(name).is_some()
+    /// Accepts a field that somebody else reads.
+    pub fn expect(&mut self, name: &'static str) {
+        self.known.push(name);
     }
 
     /// Refuses the first field that nobody asked for.

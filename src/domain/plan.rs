@@ -30,7 +30,7 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Never called.
+    /// Not called, or called without an effect that is known.
     Open,
     /// Called, and the answer is not known (yet).
     Sent {
@@ -116,21 +116,14 @@ impl Plan {
         let mut removals: Vec<Method> = Vec::new();
         let mut incomplete = false;
         for method in listed.iter().filter(|method| method.method_type != MethodType::Password) {
-            let supported = method.method_type.entry().collection.is_some();
             let kept = keep.contains(&method.method_type);
             if profile.removes(method) && !kept {
                 removals.push(method.clone());
                 continue;
             }
-            let result = if supported || kept { MethodResult::Kept } else { MethodResult::Unsupported };
-            incomplete |= result == MethodResult::Unsupported && profile.wants_everything();
-            let reason_code = (result == MethodResult::Unsupported).then_some(Reason::UnsupportedMethod);
-            left_alone.push(MethodReport {
-                method_type: method.method_type,
-                id: method.id.clone(),
-                result: Some(result),
-                reason_code,
-            });
+            let report = left_alone_report(method, kept);
+            incomplete |= report.result == Some(MethodResult::Unsupported) && profile.wants_everything();
+            left_alone.push(report);
         }
         removals.sort_by_key(|method| method.method_type.entry().order);
         let revoke = || Step::open(Action::RevokeSessions);
@@ -190,7 +183,7 @@ impl Plan {
         self.steps[index].clone()
     }
 
-    /// Takes the mark back: the call is known to have had no effect.
+    /// Takes the mark back.
     pub fn unsend(&mut self, index: usize) {
         self.steps[index].state = State::Open;
         self.changed.insert(index);
@@ -237,10 +230,21 @@ impl Plan {
         self.steps.iter().any(Step::is_open)
     }
 
-    /// Whether any step was ever called.
+    /// Whether any call may have changed something.
     pub fn has_begun(&self) -> bool {
-        self.steps.iter().any(|step| step.state != State::Open)
+        self.steps.iter().any(|step| step.state != State::Open || step.doubted)
     }
+}
+
+fn left_alone_report(method: &Method, kept: bool) -> MethodReport {
+    let supported = method.method_type.entry().collection.is_some();
+    let (result, reason_code) = if !supported && !kept {
+        (MethodResult::Unsupported, Some(Reason::UnsupportedMethod))
+    } else {
+        // It may live on the lost phone too: only a person can tell.
+        (MethodResult::Kept, method.synced.then_some(Reason::SyncedPasskey))
+    };
+    MethodReport { method_type: method.method_type, id: method.id.clone(), result: Some(result), reason_code }
 }
 
 #[cfg(test)]

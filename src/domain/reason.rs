@@ -17,6 +17,7 @@ pub enum Reason {
     BlockedDefault,
     BlockedDependency,
     UnsupportedMethod,
+    SyncedPasskey,
     NotFoundButListed,
     Forbidden,
     GraphRefused,
@@ -47,7 +48,7 @@ pub struct Entry {
     pub reason: Reason,
     /// Its code in every contract.
     pub code: &'static str,
-    /// The outcomes it comes with; none for a reason that only a method or a deferral has.
+    /// The outcomes it comes with; none for a reason that only a method has.
     pub outcomes: &'static [OutcomeKind],
     /// Whether the same request, sent again under a new id, may end better without anybody doing anything.
     pub retryable: bool,
@@ -70,7 +71,7 @@ const fn row(
 
 /// The table, in the order of the enum.
 #[rustfmt::skip]
-pub const TABLE: [Entry; 29] = [
+pub const TABLE: [Entry; 30] = [
     row(Reason::Done, "done", &[Succeeded], false, "every step was done and verified", "nothing"),
     row(Reason::NothingToRemove, "nothing_to_remove", &[NothingToDo], false, "the user had no method that the profile removes; every other step was done", "nothing"),
     row(Reason::DryRun, "dry_run", &[Planned], false, "the request asked for the plan only", "send it again without dry_run to carry it out"),
@@ -79,6 +80,7 @@ pub const TABLE: [Entry; 29] = [
     row(Reason::BlockedDefault, "blocked_default", &[Partial, Failed], false, "Graph keeps the user's default method while others stay", "let the user change the default method, or ask for a profile that removes the others too"),
     row(Reason::BlockedDependency, "blocked_dependency", &[Partial, Failed], false, "Graph keeps the mobile phone while the alternate mobile phone is registered", "ask for a profile that removes both phones"),
     row(Reason::UnsupportedMethod, "unsupported_method", &[Partial, Failed], false, "the user has a method of a type that this version cannot remove", "remove it in the Entra admin center"),
+    row(Reason::SyncedPasskey, "synced_passkey", &[], false, "the passkey is synchronised between devices by a provider, so it may be on the lost phone too", "ask the user where else they are signed in with that provider; remove it by hand if in doubt"),
     row(Reason::NotFoundButListed, "not_found_but_listed", &[Partial, Failed], true, "Graph answers 404 to the removal and goes on listing the method", "try again later; open a case with Microsoft if it stays"),
     row(Reason::Forbidden, "forbidden", &[Partial, Failed], false, "Graph answers 403: the app lacks a permission, or the user is in a restricted management unit", "compare the app's permissions with the README; look at the user's administrative units"),
     row(Reason::GraphRefused, "graph_refused", &[Partial, Failed], false, "Graph refuses the call for a reason that will not pass", "look up the client-request-id of the audit record with Microsoft"),

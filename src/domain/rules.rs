@@ -25,7 +25,7 @@ pub struct Rules {
 pub struct Policy {
     /// Broker users that may ask; `None` lets anybody.
     pub producers: Option<BTreeSet<String>>,
-    /// Object ids or user principal names that are never reset.
+    /// Object ids, user principal names or mail addresses that are never reset.
     pub protected_users: BTreeSet<String>,
     /// Groups whose members are never reset.
     pub protected_groups: BTreeSet<String>,

@@ -138,7 +138,7 @@ pub const fn user_text(kind: OutcomeKind) -> &'static str {
             "Your sign-in methods were reset. Sign in again and register a new method when you are asked to."
         }
         OutcomeKind::NothingToDo => "There was nothing to reset. You have been signed out; please sign in again.",
-        OutcomeKind::Partial => "Some of your sign-in methods were reset. The service desk will contact you.",
+        OutcomeKind::Partial => "Not everything could be reset. The service desk will contact you.",
         OutcomeKind::Planned => "Your request was checked. Nothing has been changed.",
         OutcomeKind::Denied | OutcomeKind::Failed | OutcomeKind::Rejected => {
             "Your request could not be carried out. The service desk will contact you."

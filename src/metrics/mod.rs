@@ -67,7 +67,7 @@ macro_rules! metrics {
 metrics! {
     /// Jobs that ended; a result that is published again does not count.
     jobs: IntCounterVec = counters("jobs_total", &["lane", "outcome", "reason"]);
-    /// Time from the first delivery of a job to its confirmed result.
+    /// Time from when a worker first saw the request to its result.
     job_duration: HistogramVec = histograms("job_duration_seconds", &["lane", "outcome"], &JOB);
     /// Time from requested_at of a request to its confirmed result.
     ticket_age: Histogram = histogram("ticket_age_seconds", &JOB);
@@ -87,7 +87,7 @@ metrics! {
     graph_request_duration: HistogramVec = histograms("graph_request_duration_seconds", &["operation"], &CALL);
     /// Time for which Graph asked not to be called.
     graph_hold: Counter = seconds("graph_hold_seconds_total");
-    /// Calls a second that the worker allows itself now.
+    /// The most calls a second that the worker allows itself.
     graph_rate_limit: Gauge = gauge("graph_rate_limit");
     /// Tokens asked for, by whether one was given.
     token_refreshes: IntCounterVec = counters("token_refreshes_total", &["result"]);

@@ -20,7 +20,7 @@ use crate::drive::{count_rejection, drive};
 use crate::ports::Job;
 use crate::reset::Settlement;
 
-/// From this many deliveries on, one is suspected to kill the worker and runs alone.
+/// After more returns than this, a delivery is suspected to kill the worker and runs alone.
 const SUSPICIOUS: u64 = 3;
 /// Suspicious deliveries draw lots of up to this length for their turn.
 const LONGEST_DRAW: Duration = Duration::from_secs(5);
@@ -83,7 +83,8 @@ impl Here {
         );
         match drive(&ports, &job, &self.worker.rules, &self.worker.metrics, received).await {
             // Left unsettled: the broker has it back when the session ends.
-            Settlement::GivenBack => return,
+            Settlement::GivenBack | Settlement::Again(_) => return,
+            Settlement::Concluded(concluded) if !concluded.told => return,
             Settlement::Refused(outcome, _) if outcome.reason == Reason::IdReused => {
                 let detail = "the id belongs to another request";
                 if !self.dead_letter(&delivery, outcome.reason, detail, received).await {
@@ -94,8 +95,7 @@ impl Here {
             | Settlement::Repeated
             | Settlement::Superseded
             | Settlement::Refused(..)
-            | Settlement::Deferred(_)
-            | Settlement::Again(_) => {}
+            | Settlement::Deferred(_) => {}
         }
         acknowledge(delivery).await;
     }

@@ -12,7 +12,7 @@ use mfa_reset::domain::outcome::Fault;
 use mfa_reset::domain::plan::{Plan, Refusal, State as StepState, Step};
 use mfa_reset::domain::reason::Reason;
 use mfa_reset::domain::request::Target;
-use mfa_reset::ports::{Conclusion, Deferral, Hold, Job, Lease, Ports, Recall, Removal};
+use mfa_reset::ports::{Conclusion, Deferral, Job, Lease, Ports, Recall, Removal, UserHold};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -240,11 +240,11 @@ impl Ports for World {
         self.effect("resolve", LOST, |_| Ok(user.clone())).await
     }
 
-    async fn take_user(&self, lease: &Lease, user: &User) -> Result<Hold, Fault> {
+    async fn take_user(&self, lease: &Lease, user: &User) -> Result<UserHold, Fault> {
         self.effect("take_user", LOST, |state| {
             fenced(state, lease)?;
             let holder = *state.held.entry(user.object_id.clone()).or_insert(lease.job);
-            Ok(if holder == lease.job { Hold::Taken(state.last_reset) } else { Hold::Busy })
+            Ok(if holder == lease.job { UserHold::Taken(state.last_reset) } else { UserHold::Busy })
         })
         .await
     }

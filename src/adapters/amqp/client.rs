@@ -3,15 +3,12 @@
 //! Results are read from a queue of one's own that dies with the connection, never from the one that the ticketing
 //! system reads.
 
-use std::time::Duration;
-
 use futures_util::StreamExt;
 use lapin::Consumer;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -49,17 +46,6 @@ pub struct Answer {
     pub correlation_id: Option<String>,
     /// The CloudEvent.
     pub event: Value,
-}
-
-/// Why there is no result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum AwaitError {
-    /// None came in time; the request may still be worked on.
-    #[error("no result came in time")]
-    Late,
-    /// The connection is gone.
-    #[error("the connection to the broker was lost")]
-    Lost,
 }
 
 impl Client {
@@ -117,19 +103,6 @@ impl Results {
                 return Ok(Answer { correlation_id, event });
             }
         }
-    }
-
-    /// The final result of a request; results of others are passed over.
-    pub async fn await_result(&mut self, submission: &Submission, limit: Duration) -> Result<Value, AwaitError> {
-        let waiting = async {
-            loop {
-                let answer = self.next().await.map_err(|Lost| AwaitError::Lost)?;
-                if answer.is_final() && answer.is_for(submission) {
-                    return Ok(answer.event);
-                }
-            }
-        };
-        timeout(limit, waiting).await.unwrap_or(Err(AwaitError::Late))
     }
 }
 

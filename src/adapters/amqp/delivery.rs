@@ -5,7 +5,7 @@
 use std::fmt;
 
 use lapin::Acker;
-use lapin::options::{BasicAckOptions, BasicNackOptions};
+use lapin::options::BasicAckOptions;
 use tokio::time::timeout;
 
 use super::connect::ANSWER;
@@ -51,13 +51,6 @@ impl Delivery {
     pub async fn ack(self) -> Result<(), Lost> {
         let acked = timeout(ANSWER, self.acker.ack(BasicAckOptions::default())).await;
         self.settled(matches!(acked, Ok(Ok(true))), "an acknowledgement")
-    }
-
-    /// Puts the message back for somebody else, at once: for a drain, never as a way to wait.
-    pub async fn give_back(self) -> Result<(), Lost> {
-        let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-        let given = timeout(ANSWER, self.acker.nack(options)).await;
-        self.settled(matches!(given, Ok(Ok(true))), "giving a message back")
     }
 
     /// The library answers `false`, not an error, when the channel is gone: the message is somebody else's by now.

@@ -21,7 +21,7 @@ use std::sync::{Arc, OnceLock};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
-pub use client::{Answer, AwaitError, Client, Results, Submission};
+pub use client::{Answer, Client, Results, Submission};
 pub use delivery::{Delivery, Incoming};
 pub use outgoing::Outgoing;
 pub use publisher::{PublishError, Publisher};

@@ -84,11 +84,6 @@ impl Session {
         *self.blocked.borrow()
     }
 
-    /// The same, for those who wait for it to change.
-    pub fn watch_blocked(&self) -> watch::Receiver<bool> {
-        self.blocked.clone()
-    }
-
     /// The token that is cancelled when the session ends.
     pub fn token(&self) -> &CancellationToken {
         &self.ending.token

@@ -11,7 +11,7 @@ use super::writer::Writer;
 use super::{Ledger, decode, moment, plans};
 use crate::domain::outcome::Fault;
 use crate::domain::request::{Envelope, Request};
-use crate::ports::{Deferral, Hold, Lease, Recall};
+use crate::ports::{Deferral, Lease, Recall, UserHold};
 
 /// How long a lease lasts, in milliseconds.
 const LEASE: i64 = 15_000;
@@ -124,7 +124,7 @@ impl Ledger {
     }
 
     /// Takes the user for the job, from its plan on until it concludes, and tells when another job last reset this user.
-    pub async fn take_user(&self, lease: &Lease, user: &str, now: Timestamp) -> Result<Hold, Fault> {
+    pub async fn take_user(&self, lease: &Lease, user: &str, now: Timestamp) -> Result<UserHold, Fault> {
         let (lease, user, now) = (lease.clone(), user.to_owned(), now.as_millisecond());
         let taken = self.write(move |writer| {
             Box::pin(async move {
@@ -136,12 +136,12 @@ impl Ledger {
                 let take = query_scalar(take).bind(&user).bind(lease.job);
                 let holder: i64 = take.fetch_one(&mut writer.conn).await?;
                 if holder != lease.job {
-                    return Ok(Ok(Hold::Busy));
+                    return Ok(Ok(UserHold::Busy));
                 }
                 writer.run(query("UPDATE jobs SET user_id = $2 WHERE id = $1").bind(lease.job).bind(&user)).await?;
                 let last = query_scalar("SELECT MAX(reset_at) FROM jobs WHERE user_id = $1 AND id <> $2");
                 let last: Option<i64> = last.bind(&user).bind(lease.job).fetch_one(&mut writer.conn).await?;
-                Ok(Ok(Hold::Taken(last.map(moment))))
+                Ok(Ok(UserHold::Taken(last.map(moment))))
             })
         });
         taken.await?
