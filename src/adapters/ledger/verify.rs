@@ -23,7 +23,7 @@ pub struct Verified {
     pub checkpoints: u64,
     /// Resets that began and have no conclusion (yet).
     pub unfinished: u64,
-    /// Records after the last checkpoint of their chain: nobody has signed for them.
+    /// Records that no signature covers yet: after the last checkpoint, with no later chain that begins with one.
     pub uncovered: u64,
 }
 
@@ -208,6 +208,10 @@ impl Verifier<'_> {
         }
         self.signed = (number, time);
         self.found.uncovered -= std::mem::take(&mut self.uncovered);
+        if place.seq == 1 {
+            // A chain's first record names the ends of all chains before it, so its signature covers them too.
+            self.found.uncovered = 0;
+        }
         self.found.checkpoints += 1;
         Ok(())
     }
