@@ -301,6 +301,24 @@ async fn two_deliveries_of_one_request_at_once_are_safe() {
 }
 
 #[tokio::test]
+async fn two_deliveries_at_once_are_safe_whatever_effect_crashes_repeats_or_fails() {
+    let clean = World::new();
+    tokio::join!(drive_one(&clean, job("1", "lost-phone")), drive_one(&clean, job("1", "lost-phone")));
+    let effects = clean.with(|state| state.effects.len());
+    for strike in STRIKES {
+        for at in 0..effects {
+            let world = World::new();
+            world.with(|state| state.strike = Some((at, strike)));
+            tokio::join!(drive_one(&world, job("1", "lost-phone")), drive_one(&world, job("1", "lost-phone")));
+            world.restart(3600);
+            register_anew(&world);
+            drive(&world, job("1", "lost-phone"), 0).await;
+            promises(&world, &format!("two deliveries, {strike:?} at {at} of {effects}"));
+        }
+    }
+}
+
+#[tokio::test]
 async fn two_requests_for_one_user_take_turns() {
     let world = World::new();
     tokio::join!(drive_one(&world, job("1", "lost-phone")), drive_one(&world, job("2", "all")));
