@@ -257,7 +257,8 @@ impl<P: Ports> Reset<'_, P> {
         self.ports.record_outcome(&lease, &conclusion).await?;
         let told = self.ports.publish(&conclusion.event).await.is_ok();
         if told {
-            self.ports.mark_published(&conclusion.event).await?;
+            // Where this fails, the result goes out once more under the same id.
+            let _ = self.ports.mark_published(&conclusion.event).await;
         }
         let reason = conclusion.outcome.reason.code();
         info!(request.id = %self.job.request.key, outcome = conclusion.outcome.kind.name(), reason, attempts, "job concluded");
