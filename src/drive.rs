@@ -55,7 +55,8 @@ pub fn count_rejection(lane: Lane, reason: Reason, metrics: &Metrics, received: 
     metrics.job_concluded(lane, (OutcomeKind::Rejected, reason), since(received), None);
 }
 
-fn count(job: &Job, settlement: &Settlement, metrics: &Metrics, received: Timestamp) {
+/// Counts what became of a job.
+pub fn count(job: &Job, settlement: &Settlement, metrics: &Metrics, received: Timestamp) {
     let lane = job.envelope.lane;
     match settlement {
         Settlement::Concluded(Concluded { outcome, decision, first_seen, .. }) => {

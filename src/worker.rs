@@ -98,7 +98,9 @@ async fn session(worker: &Worker, jobs: &mut JoinSet<()>, stop: &CancellationTok
     worker.health.set_publisher(true);
     worker.metrics.set_broker_connected(true);
     let here = Here::new(worker, &session);
-    let beside = JoinSet::from_iter([upkeep::post(worker.shared.clone(), worker.metrics.clone(), session.publisher())]);
+    let mut beside = JoinSet::new();
+    beside.spawn(upkeep::post(worker.shared.clone(), worker.metrics.clone(), session.publisher()));
+    beside.spawn(here.clone().sweep());
     let consumed = consume(worker, &session, &mut inbox, &here, jobs, stop).await;
     drop(beside);
     match consumed {

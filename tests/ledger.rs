@@ -135,6 +135,26 @@ async fn a_lease_that_ran_out_is_not_revived() {
 }
 
 #[tokio::test]
+async fn a_job_that_nobody_delivers_any_more_is_found_past_its_time() {
+    let dir = TempDir::new().unwrap();
+    let ledger = open(&dir).await;
+    let request = request("R1", "ada@contoso.test");
+    let (lease, _) = leased(ledger.recall(&request, &envelope(0, None), t(0)).await.unwrap());
+    ledger.take_user(&lease, USER, t(1)).await.unwrap();
+    ledger.write_plan(&lease, &plan(), json!({}), 9, t(1)).await.unwrap();
+    let overdue = async |before, now| ledger.overdue(before, now).await.unwrap();
+    assert!(overdue(t(0), t(100)).await.is_none(), "not before its time");
+    assert!(overdue(t(50), t(10)).await.is_none(), "a live attempt has it");
+    let found = overdue(t(50), t(100)).await.unwrap();
+    assert_eq!((found.lease.fence, found.user.as_deref()), (lease.fence + 1, Some(USER)));
+    assert_eq!((&found.job.request.key, found.plan.is_some()), (&request.key, true));
+    assert!(overdue(t(50), t(101)).await.is_none(), "it is leased now");
+    let done = conclusion(&request, MethodResult::Removed, Vec::new());
+    ledger.record_outcome(&found.lease, &done, t(102)).await.unwrap();
+    assert!(overdue(t(50), t(500)).await.is_none(), "and concluded");
+}
+
+#[tokio::test]
 async fn recall_tells_what_is_known() {
     let dir = TempDir::new().unwrap();
     let ledger = open(&dir).await;

@@ -272,6 +272,28 @@ async fn a_request_sent_again_after_its_copy_vanished_is_worked_on() {
 }
 
 #[tokio::test]
+async fn a_job_left_by_its_message_is_ended_and_frees_its_user() {
+    let world = World::new();
+    world.with(|state| state.strike = Some((12, Strike::CrashAfter)));
+    let _ = run(&world, &job("1", "lost-phone")).await;
+    world.restart(100_000);
+    let (lease, plan) = world.with(|state| {
+        let row = state.rows.values_mut().next().unwrap();
+        row.leased = true;
+        row.lease.fence += 1;
+        (row.lease.clone(), row.plan.clone())
+    });
+    let job = job("1", "lost-phone");
+    let ended = Reset { ports: &world, job: &job, rules: &rules() }.abandon(lease, Some("user".into()), plan).await;
+    assert!(matches!(ended, Ok(Settlement::Concluded(Concluded { told: true, .. }))), "{ended:?}");
+    world.with(|state| {
+        assert_eq!(state.published[0].reason(), Some(Reason::DeadlineExceeded));
+        assert_eq!(state.published[0].outcome(), Some(OutcomeKind::Partial));
+        assert!(state.held.is_empty());
+    });
+}
+
+#[tokio::test]
 async fn who_becomes_an_administrator_meanwhile_is_not_reset_any_further() {
     for (effect, kind, removed) in [("write_plan", OutcomeKind::Denied, 0), ("remove", OutcomeKind::Partial, 1)] {
         let world = World::new();

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::fields;
 use super::json::{self, Flaw};
@@ -95,7 +95,7 @@ impl std::fmt::Display for Key {
 }
 
 /// The ticket that asks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
     /// The ticket system, such as `servicenow`.
     pub system: String,
@@ -219,6 +219,34 @@ impl Request {
         fields::read(&value, envelope).map_err(|flaw| known(flaw, Reason::Malformed))
     }
 
+    /// What is worth remembering where the request is not at hand any more: nobody's name.
+    pub fn to_remember(&self, envelope: &Envelope) -> Value {
+        let correlation_id = envelope.correlation_id.as_ref().or(envelope.message_id.as_ref());
+        json!([self.ticket, self.profile, self.keep, self.dry_run, envelope.lane, correlation_id, envelope.traceparent])
+    }
+
+    /// A request, and what came with it, as far as it was remembered. Who asked stands in the audit record of the
+    /// intent; whom, in the plan.
+    pub fn remembered(key: Key, fingerprint: String, memory: Value) -> Result<(Self, Envelope), serde_json::Error> {
+        let (ticket, profile, keep, dry_run, lane, correlation_id, traceparent) = serde_json::from_value(memory)?;
+        let request = Self {
+            key,
+            fingerprint,
+            ticket,
+            target: Target { object_id: None, upn: None, mail: None },
+            profile,
+            keep,
+            dry_run,
+            requested_by: String::new(),
+            requested_at: None,
+            expires_at: None,
+            verification: Vec::new(),
+            approvals: Vec::new(),
+            reason: None,
+        };
+        Ok((request, Envelope { correlation_id, traceparent, ..Envelope::bare(lane) }))
+    }
+
     /// Until when the request counts, if a worker first saw it at `first_seen`. A `requested_at` in the future does
     /// not lengthen its life.
     pub fn expiry(&self, first_seen: Timestamp) -> Timestamp {
@@ -244,7 +272,6 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
 
     use super::*;
 
@@ -339,6 +366,17 @@ mod tests {
         let request = Request::parse(body.to_string().as_bytes(), &envelope()).unwrap();
         let seen = Timestamp::UNIX_EPOCH;
         assert_eq!(request.expiry(seen), seen + SignedDuration::from_hours(24));
+    }
+
+    #[test]
+    fn what_is_remembered_names_nobody_and_is_enough_for_a_result() {
+        let request = Request::parse(valid().to_string().as_bytes(), &envelope()).unwrap();
+        let asked = Envelope { message_id: Some("m".into()), lane: Lane::Batch, ..envelope() };
+        let memory = request.to_remember(&asked);
+        assert!(!memory.to_string().contains("contoso.com") && !memory.to_string().contains("2f1a9b0c"));
+        let (again, envelope) = Request::remembered(request.key.clone(), "print".into(), memory).unwrap();
+        assert_eq!((&again.ticket, again.profile, &again.keep), (&request.ticket, request.profile, &request.keep));
+        assert_eq!((envelope.correlation_id.as_deref(), envelope.lane), (Some("m"), Lane::Batch));
     }
 
     proptest! {

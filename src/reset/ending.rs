@@ -37,6 +37,12 @@ impl<P: Ports> Reset<'_, P> {
         }
     }
 
+    /// Ends a job past its deadline that nobody delivers any more: frees its user and tells its ticket.
+    pub async fn abandon(&self, lease: Lease, user: Option<String>, plan: Option<Plan>) -> Result<Settlement, Fault> {
+        let outcome = summary::stopped(plan.as_ref(), Reason::DeadlineExceeded, None);
+        self.conclude(Progress { lease, user, decision: None, plan }, outcome).await
+    }
+
     /// Comes back later: waits the rest in place, leaves a copy with the broker, records its number.
     async fn defer(
         &self,

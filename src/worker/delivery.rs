@@ -12,16 +12,21 @@ use tracing::warn;
 
 use super::Worker;
 use crate::adapters::amqp::{Delivery, Outgoing, Publisher, Session};
+use crate::adapters::ledger::Overdue;
 use crate::adapters::{JobPorts, Outlet, Refusals};
 use crate::domain::event;
 use crate::domain::reason::Reason;
 use crate::domain::request::{MAX_BODY, Malformed, Request};
-use crate::drive::{count_rejection, drive};
+use crate::drive::{count, count_rejection, drive};
 use crate::ports::Job;
-use crate::reset::Settlement;
+use crate::reset::{Reset, Settlement};
 
 /// After more returns than this, a delivery is suspected to kill the worker and runs alone.
 const SUSPICIOUS: u64 = 3;
+/// How often jobs are looked for that nobody delivers any more.
+const SWEEP: Duration = Duration::from_secs(60);
+/// How long after the deadline such a job is left to its own delivery, at most.
+const LONGEST_SLACK: Duration = Duration::from_secs(600);
 /// Suspicious deliveries draw lots of up to this length for their turn.
 const LONGEST_DRAW: Duration = Duration::from_secs(5);
 
@@ -65,6 +70,35 @@ impl Here {
         } else {
             let _shared = self.turns.read().await;
             self.work(delivery, received).await;
+        }
+    }
+
+    /// Ends jobs that are past their deadline and that nobody delivers any more, as long as it is polled.
+    pub(super) async fn sweep(self) {
+        let deadline = self.worker.rules.limits.deadline;
+        // Their own deliveries come first.
+        let patience = deadline + (deadline / 10).min(LONGEST_SLACK);
+        let mut often = tokio::time::interval(patience.min(SWEEP));
+        loop {
+            often.tick().await;
+            let now = Timestamp::now();
+            let before = now.saturating_sub(patience).unwrap_or(Timestamp::MIN);
+            while let Ok(Some(overdue)) = self.worker.shared.ledger.overdue(before, now).await {
+                let Overdue { lease, job, user, plan } = overdue;
+                warn!(request.id = %job.request.key, "a job past its deadline was left by its message");
+                let ports = JobPorts::new(
+                    self.worker.shared.clone(),
+                    self.outlet(),
+                    job.clone(),
+                    Vec::new(),
+                    self.halt.clone(),
+                );
+                let reset = Reset { ports: &ports, job: &job, rules: &self.worker.rules };
+                match reset.abandon(lease, user, plan).await {
+                    Ok(settlement) => count(&job, &settlement, &self.worker.metrics, now),
+                    Err(_) => break,
+                }
+            }
         }
     }
 

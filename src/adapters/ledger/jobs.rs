@@ -3,7 +3,6 @@
 //! A [`Fault`] inside a result is what the ledger found; whatever was written beside it stays written.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
 use sqlx::{query, query_as, query_scalar};
 use tokio::time::Instant;
 
@@ -18,21 +17,21 @@ const LEASE: i64 = 15_000;
 
 /// A job as [`Ledger::recall`] finds it.
 #[derive(sqlx::FromRow)]
-struct Row {
-    id: i64,
-    fingerprint: String,
+pub(super) struct Row {
+    pub(super) id: i64,
+    pub(super) fingerprint: String,
     first_seen: i64,
     deferrals: i64,
     attempts: i64,
     told: i64,
-    lease_fence: i64,
+    pub(super) lease_fence: i64,
     lease_until: i64,
-    plan: Option<String>,
+    pub(super) plan: Option<String>,
     event: Option<String>,
 }
 
 impl Row {
-    fn lease(&self, fence: i64) -> Lease {
+    pub(super) fn lease(&self, fence: i64) -> Lease {
         let count = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
         Lease {
             job: self.id,
@@ -82,7 +81,7 @@ impl Ledger {
         // Only a copy of ours can be older than another one: what the producer sends again always counts.
         let ours = envelope.first_seen.is_some();
         let find = query_as(FIND).bind(key.system).bind(key.id).bind(fingerprint.clone());
-        let find = find.bind(first_seen).bind(deferral).bind(about(request, envelope).to_string());
+        let find = find.bind(first_seen).bind(deferral).bind(request.to_remember(envelope).to_string());
         let found = self.write(move |writer| {
             Box::pin(async move {
                 let row: Row = find.fetch_one(&mut writer.conn).await?;
@@ -182,18 +181,9 @@ impl Writer {
     }
 
     /// Gives the next lease on a job, and reads its steps.
-    async fn lease(&mut self, job: i64, now: i64) -> sqlx::Result<Vec<(String,)>> {
+    pub(super) async fn lease(&mut self, job: i64, now: i64) -> sqlx::Result<Vec<(String,)>> {
         let lease = query("UPDATE jobs SET lease_fence = lease_fence + 1, lease_until = $2 WHERE id = $1");
         self.run(lease.bind(job).bind(now + LEASE)).await?;
         self.rows(query_as("SELECT step FROM steps WHERE job = $1 ORDER BY seq").bind(job)).await
     }
-}
-
-/// What a result event needs where the request is no longer at hand; nobody's name.
-fn about(request: &Request, envelope: &Envelope) -> Value {
-    json!({
-        "ticket": request.ticket, "profile": request.profile, "dry_run": request.dry_run,
-        "correlation_id": envelope.correlation_id.as_ref().or(envelope.message_id.as_ref()),
-        "traceparent": envelope.traceparent,
-    })
 }

@@ -11,6 +11,7 @@ mod key;
 mod open;
 mod outbox;
 mod plans;
+mod sweep;
 mod verify;
 mod writer;
 
@@ -30,6 +31,7 @@ use tracing::warn;
 pub use export::{ExportError, export};
 pub use key::{KeyError, PublicKey, SigningKey};
 pub use open::OpenError;
+pub use sweep::Overdue;
 pub use verify::{Bad, Verified, verify};
 pub use writer::Counts;
 
