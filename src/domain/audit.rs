@@ -66,6 +66,9 @@ pub fn conclusion(subject: &Subject<'_>, outcome: &Outcome, now: Timestamp) -> V
 
 fn base(subject: &Subject<'_>, phase: &str, methods: &[MethodReport], now: Timestamp) -> Value {
     let request = subject.request;
+    // Where only the memory of a request is left, its intent tells who asked.
+    let requester =
+        Some(&request.requested_by).filter(|name| !name.is_empty()).map_or("see the intent", String::as_str);
     let decision = subject.decision.map(|decision| match decision {
         Decision::Allow => json!({"decision": "allow", "policy": {"uid": subject.policy.digest(), "name": "none"}}),
         Decision::Deny(rule) => {
@@ -83,7 +86,7 @@ fn base(subject: &Subject<'_>, phase: &str, methods: &[MethodReport], now: Times
             "correlation_uid": request.key.to_string(),
         },
         "actor": {
-            "user": {"uid": request.requested_by},
+            "user": {"uid": requester},
             "app_name": "mfa-reset", "app_uid": subject.app,
             "authorizations": decision.into_iter().collect::<Vec<_>>(),
         },
