@@ -68,8 +68,9 @@ pub struct Step {
     pub state: State,
     /// The `client-request-id` of each of its calls.
     pub calls: Vec<Uuid>,
-    /// Whether an earlier call may have taken effect: then a 404 tells of our own removal.
-    pub doubted: bool,
+    /// When an earlier call was sent that may have taken effect: then a 404 tells of our own removal, and after Graph's
+    /// lag a method whose id is the same for everybody may be another one.
+    pub doubted_since: Option<Timestamp>,
     /// Put off to the next pass, and why: not written down, since a later attempt may as well try again.
     #[serde(skip)]
     pub put_off: Option<Refusal>,
@@ -77,7 +78,7 @@ pub struct Step {
 
 impl Step {
     const fn open(action: Action) -> Self {
-        Self { action, state: State::Open, calls: Vec::new(), doubted: false, put_off: None }
+        Self { action, state: State::Open, calls: Vec::new(), doubted_since: None, put_off: None }
     }
 
     const fn is_open(&self) -> bool {
@@ -189,9 +190,10 @@ impl Plan {
         self.changed.insert(index);
     }
 
-    /// Defers a removal that Graph refused with a 400.
+    /// Defers a removal that Graph refused with a 400, which proves that no earlier call took effect.
     pub fn put_off(&mut self, index: usize, refusal: Refusal) {
         self.unsend(index);
+        self.steps[index].doubted_since = None;
         self.steps[index].put_off = Some(refusal);
     }
 
@@ -232,7 +234,7 @@ impl Plan {
 
     /// Whether any call may have changed something.
     pub fn has_begun(&self) -> bool {
-        self.steps.iter().any(|step| step.state != State::Open || step.doubted)
+        self.steps.iter().any(|step| step.state != State::Open || step.doubted_since.is_some())
     }
 }
 
@@ -384,5 +386,21 @@ mod tests {
         check(sent(), &[method(phone)], phone, 59, State::Open);
         check(sent(), &[method(phone)], phone, 61, done(MethodResult::Ambiguous));
         check(sent(), &[method(key)], key, 9999, State::Open);
+    }
+
+    #[test]
+    fn a_doubt_is_remembered_past_the_next_list() {
+        let phone = || method(MethodType::PhoneMobile);
+        let mut plan = make(Profile::All, &[], &[phone()]);
+        plan.send(0, Timestamp::UNIX_EPOCH, Uuid::nil());
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        plan.reconcile(&[phone()], at(5));
+        assert_eq!(plan.steps[0].state, State::Open, "it may be removed again at once");
+        let mut refused = plan.clone();
+        plan.reconcile(&[phone()], at(3600));
+        assert_eq!(plan.steps[0].state, State::Done { result: MethodResult::Ambiguous, reason: None });
+        refused.put_off(0, Refusal::Default);
+        refused.reconcile(&[phone()], at(3600));
+        assert_eq!(refused.steps[0].state, State::Open, "a 400 says that it is still the old one");
     }
 }

@@ -147,8 +147,16 @@ impl Here {
     async fn dead_letter(&self, delivery: &Delivery, reason: Reason, detail: &str, received: Timestamp) -> bool {
         // A body over the limit is kept as far as the limit goes: copies of it would fill the broker.
         let kept_body = &delivery.body[..delivery.body.len().min(MAX_BODY)];
-        let letter =
-            Outgoing::dead_letter(kept_body, &delivery.envelope, reason.code(), Some(detail), Some(received), 0);
+        let envelope = &delivery.envelope;
+        let first_seen = envelope.first_seen.unwrap_or(received);
+        let letter = Outgoing::dead_letter(
+            kept_body,
+            envelope,
+            reason.code(),
+            Some(detail),
+            Some(first_seen),
+            envelope.deferral,
+        );
         let kept = self.publish(&letter).await;
         if kept {
             self.worker.metrics.dead_letter(reason);

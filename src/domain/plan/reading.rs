@@ -39,20 +39,23 @@ impl Plan {
             };
             let place = listed.iter().find(|method| planned.same_place(method));
             let shared = planned.method_type.entry().shared_id;
+            let sent = step.doubted_since.or(match step.state {
+                State::Sent { at } => Some(at),
+                State::Open | State::NotFound | State::Done { .. } => None,
+            });
             match (place, &step.state) {
-                (None, State::Sent { .. }) => self.settle(index, MethodResult::Removed, None),
-                (None, _) if step.doubted => self.settle(index, MethodResult::Removed, None),
+                (None, _) if sent.is_some() => self.settle(index, MethodResult::Removed, None),
                 (None, _) => self.settle(index, MethodResult::AlreadyAbsent, None),
                 (Some(method), _) if !planned.is(method) => self.settle(index, MethodResult::ReplacedSince, None),
                 // The id proves nothing and there is no value to compare.
                 (Some(_), _) if shared && planned.digest.is_none() => self.settle(index, MethodResult::Ambiguous, None),
-                (Some(_), State::Sent { at }) if shared && now.duration_since(*at) > GRAPH_LAG => {
+                (Some(_), _) if shared && sent.is_some_and(|at| now.duration_since(at) > GRAPH_LAG) => {
                     self.settle(index, MethodResult::Ambiguous, None);
                 }
                 // Unique ids may always be removed again; a shared one while nobody can have registered it anew.
                 (Some(_), State::Sent { .. }) => {
                     self.unsend(index);
-                    self.steps[index].doubted = true;
+                    self.steps[index].doubted_since = sent;
                 }
                 (Some(_), _) => {}
             }
@@ -76,7 +79,9 @@ impl Plan {
             let left = residue.contains(&index);
             match self.steps[index].state {
                 State::NotFound if left => self.settle(index, MethodResult::Failed, Some(Reason::NotFoundButListed)),
-                State::NotFound if self.steps[index].doubted => self.settle(index, MethodResult::Removed, None),
+                State::NotFound if self.steps[index].doubted_since.is_some() => {
+                    self.settle(index, MethodResult::Removed, None)
+                }
                 State::NotFound => self.settle(index, MethodResult::AlreadyAbsent, None),
                 State::Done { .. } if left => self.settle(index, MethodResult::Failed, Some(Reason::Residual)),
                 State::Open | State::Sent { .. } | State::Done { .. } => {}
