@@ -28,12 +28,7 @@ async fn a_worker_killed_twice_loses_nothing_and_removes_nothing_twice() {
         stage.kill_worker();
         stage.start_worker().await;
     }
-    let mut history = History::default();
-    history.collect(&mut stage, &requests, Duration::from_secs(60)).await;
-    stage.finish().await;
-    history.take(&mut stage).await;
-    history.assert_complete(&requests);
-    history.assert_deletes(&stage.simulator.deleted().await, true);
+    History::settle(&mut stage, &requests, Duration::from_secs(60)).await;
 }
 
 #[tokio::test]

@@ -16,6 +16,17 @@ pub struct History {
 }
 
 impl History {
+    /// Waits for all results after trouble, and holds the history against the journal.
+    pub async fn settle(stage: &mut Stage, requests: &[Value], within: Duration) {
+        let mut history = Self::default();
+        history.collect(stage, requests, within).await;
+        until(Duration::from_secs(60), "the worker is ready again", async || stage.is_ready().await).await;
+        stage.finish().await;
+        history.take(stage).await;
+        history.assert_complete(requests);
+        history.assert_deletes(&stage.simulator.deleted().await, true);
+    }
+
     /// Takes results from the queue until each of these requests has one.
     pub async fn collect(&mut self, stage: &mut Stage, requests: &[Value], within: Duration) {
         let wanted = ids(requests);

@@ -27,7 +27,7 @@ async fn a_cut_connection_heals_and_every_result_arrives() {
         until(Duration::from_secs(60), "the worker is ready again", async || stage.is_ready().await).await;
     }
     assert!(stage.worker.as_mut().unwrap().is_running());
-    settle(&mut stage, &requests).await;
+    History::settle(&mut stage, &requests, Duration::from_secs(120)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,7 +48,7 @@ async fn sigterm_while_the_broker_is_silent_ends_within_the_grace_period_and_los
     proxy.set(Line::Cut);
     proxy.set(Line::Whole);
     stage.start_worker().await;
-    settle(&mut stage, &requests).await;
+    History::settle(&mut stage, &requests, Duration::from_secs(120)).await;
 }
 
 /// Puts a proxy between the worker and the broker.
@@ -68,19 +68,8 @@ async fn a_broker_killed_and_started_again_loses_no_request() {
     stage.queues.publish("reset", &bodies(&requests), Some(&user)).await;
     until(Duration::from_secs(30), "some results", async || stage.queues.waiting("results").await >= 20).await;
     broker.restart();
-    settle(&mut stage, &requests).await;
+    History::settle(&mut stage, &requests, Duration::from_secs(120)).await;
     drop(stage);
-}
-
-/// Waits for all results and holds the history against the journal.
-async fn settle(stage: &mut Stage, requests: &[serde_json::Value]) {
-    let mut history = History::default();
-    history.collect(stage, requests, Duration::from_secs(120)).await;
-    until(Duration::from_secs(60), "the worker is ready again", async || stage.is_ready().await).await;
-    stage.finish().await;
-    history.take(stage).await;
-    history.assert_complete(requests);
-    history.assert_deletes(&stage.simulator.deleted().await, true);
 }
 
 #[tokio::test]
@@ -111,10 +100,5 @@ async fn a_request_is_held_until_its_result_can_be_routed() {
     .await;
     channel.queue_bind(name(), name(), "#".into(), QueueBindOptions::default(), FieldTable::default()).await.unwrap();
     stage.start_worker().await;
-    let mut history = History::default();
-    history.collect(&mut stage, &requests, Duration::from_secs(60)).await;
-    stage.finish().await;
-    history.take(&mut stage).await;
-    history.assert_complete(&requests);
-    history.assert_deletes(&stage.simulator.deleted().await, true);
+    History::settle(&mut stage, &requests, Duration::from_secs(60)).await;
 }
