@@ -12,7 +12,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
+use crate::metrics::{CHECKS, Metrics};
 
 /// How long the loop may be silent and still count as alive.
 pub const LONGEST_SILENCE: Duration = Duration::from_secs(30);
@@ -42,6 +42,7 @@ struct Signs {
     last_beat: AtomicU64,
     consuming: AtomicBool,
     publisher: AtomicBool,
+    refused: AtomicUsize,
     ledger: AtomicBool,
     token: AtomicBool,
     draining: AtomicBool,
@@ -62,6 +63,7 @@ impl Health {
             last_beat: AtomicU64::new(0),
             consuming: no(),
             publisher: no(),
+            refused: AtomicUsize::new(0),
             ledger: no(),
             token: no(),
             draining: no(),
@@ -78,19 +80,32 @@ impl Health {
         self.0.consuming.store(yes, Ordering::Relaxed);
     }
 
-    /// Whether the broker takes what is published.
+    /// Whether there is a broker to publish to, and it is not short of memory or disk.
     pub fn set_publisher(&self, yes: bool) {
         self.0.publisher.store(yes, Ordering::Relaxed);
     }
 
-    /// Whether the broker took what was published last.
+    /// One message more that the broker refuses (`true`), or one less. Tells whether it is the first, or was the last.
+    pub fn refused(&self, one_more: bool) -> bool {
+        let refused = &self.0.refused;
+        let before =
+            if one_more { refused.fetch_add(1, Ordering::SeqCst) } else { refused.fetch_sub(1, Ordering::SeqCst) };
+        before == usize::from(!one_more)
+    }
+
+    /// Whether the broker takes all that is published.
     pub fn publisher(&self) -> bool {
-        self.0.publisher.load(Ordering::Relaxed)
+        self.0.publisher.load(Ordering::Relaxed) && self.0.refused.load(Ordering::SeqCst) == 0
     }
 
     /// Whether the ledger can be written.
     pub fn set_ledger(&self, yes: bool) {
         self.0.ledger.store(yes, Ordering::Relaxed);
+    }
+
+    /// Whether the ledger could be written when last tried.
+    pub fn ledger(&self) -> bool {
+        self.0.ledger.load(Ordering::Relaxed)
     }
 
     /// Whether there is a token for Graph.
@@ -114,14 +129,15 @@ impl Health {
         self.checks().iter().all(|(_, ok)| *ok)
     }
 
-    fn checks(&self) -> [(&'static str, bool); 5] {
-        let signs = &self.0;
+    fn checks(&self) -> [(&'static str, bool); CHECKS.len()] {
+        let is = |sign: &AtomicBool| sign.load(Ordering::Relaxed);
+        let (signs, [consuming, publisher, ledger, token, not_draining]) = (&self.0, CHECKS);
         [
-            ("consuming", signs.consuming.load(Ordering::Relaxed)),
-            ("publisher", signs.publisher.load(Ordering::Relaxed)),
-            ("ledger", signs.ledger.load(Ordering::Relaxed)),
-            ("token", signs.token.load(Ordering::Relaxed)),
-            ("not_draining", !signs.draining.load(Ordering::Relaxed)),
+            (consuming, is(&signs.consuming)),
+            (publisher, self.publisher()),
+            (ledger, self.ledger()),
+            (token, is(&signs.token)),
+            (not_draining, !is(&signs.draining)),
         ]
     }
 
@@ -140,8 +156,8 @@ pub async fn serve(
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .with_state(health)
-        .merge(Router::new().route("/metrics", get(render)).with_state(metrics))
+        .with_state(health.clone())
+        .merge(Router::new().route("/metrics", get(render)).with_state((metrics, health)))
         .route("/version", get(version));
     let stopped = stop.clone().cancelled_owned();
     let patience = async {
@@ -165,7 +181,8 @@ async fn readyz(State(health): State<Health>) -> Response {
     answer(ready, json!({"ready": ready, "checks": checks}))
 }
 
-async fn render(State(metrics): State<Arc<Metrics>>) -> Response {
+async fn render(State((metrics, health)): State<(Arc<Metrics>, Health)>) -> Response {
+    metrics.set_checks(health.checks());
     match metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => {

@@ -1,5 +1,7 @@
 //! The command line: what may be asked of the program, and in which words. It does nothing.
 
+mod dead_letters;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,12 +12,13 @@ use jiff::Timestamp;
 use crate::config::Needs;
 use crate::config::value::duration;
 use crate::domain::request::Lane;
+pub use dead_letters::{DeadLetters, Filter, Settle};
 
 const AFTER_HELP: &str = "\
 Settings come from --set, then MFA_RESET_SECTION__KEY in the environment, then the file of --config; `mfa-reset config show`
 prints those in force. Lists in the environment are comma-separated, durations are written 10s, 5m, 1h.
 
-Exit codes: 0 done; 1 a request ended failed, partial or rejected, or a check failed; 2 wrong usage; 64 bad
+Exit codes: 0 done; 1 a request ended failed, partial or rejected, a check failed, or something stayed undone; 2 wrong usage; 64 bad
 configuration; 69 a dependency cannot be reached.
 
 Examples:
@@ -58,6 +61,9 @@ pub enum Command {
     /// Publishes requests to RabbitMQ
     #[command(after_help = "Example:\n  mfa-reset submit --wait --timeout 2m request.json")]
     Submit(Submit),
+    /// Looks at requests that ended among the dead letters, sends them again or throws them away
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
     /// Reads and proves the audit trail
     #[command(subcommand)]
     Audit(Audit),
@@ -159,9 +165,9 @@ pub enum Audit {
         /// Signed checkpoints that were kept elsewhere: they prove that no end was cut off
         #[arg(long, value_name = "FILE")]
         checkpoints: Option<PathBuf>,
-        /// The key to verify their signatures with
+        /// The key to verify their signatures with; once for each worker that has a key of its own
         #[arg(long, value_name = "FILE")]
-        public_key: Option<PathBuf>,
+        public_key: Vec<PathBuf>,
     },
     /// Writes records as JSON Lines, in order
     Export {
@@ -225,7 +231,7 @@ impl Command {
         match self {
             Self::Worker => Some(Needs::WORKER),
             Self::Run(_) => Some(Needs::RUN),
-            Self::Submit(_) => Some(Needs::SUBMIT),
+            Self::Submit(_) | Self::DeadLetters(_) => Some(Needs::SUBMIT),
             Self::Audit(_) | Self::Config(_) => Some(Needs::LEDGER),
             Self::Demo | Self::Simulator(_) | Self::Schema { .. } => None,
         }
@@ -265,6 +271,11 @@ mod tests {
             "mfa-reset audit verify a.jsonl --checkpoints c.jsonl --public-key k.pem",
             "mfa-reset audit export --ticket INC1",
             "mfa-reset audit search --user 0f --since 2026-11-01T00:00:00Z --outcome partial",
+            "mfa-reset dead-letters list --reason malformed --older-than 2h --newer-than 1d --ticket INC1 --json",
+            "mfa-reset dead-letters show 0123abcd",
+            "mfa-reset dead-letters replay 0123abcd 0123abcdef --by sam --note why",
+            "mfa-reset dead-letters replay --all --by sam",
+            "mfa-reset dead-letters discard --reason malformed --ticket INC1 --dry-run",
             "mfa-reset schema result",
             "mfa-reset config show",
         ] {
@@ -274,7 +285,25 @@ mod tests {
 
     #[test]
     fn wrong_usage_exits_with_2() {
-        for line in ["mfa-reset", "mfa-reset fly", "mfa-reset simulator --latency 5", "mfa-reset schema nothing"] {
+        for line in [
+            "mfa-reset",
+            "mfa-reset fly",
+            "mfa-reset simulator --latency 5",
+            "mfa-reset schema nothing",
+            "mfa-reset dead-letters",
+            "mfa-reset dead-letters show",
+            "mfa-reset dead-letters show 0123abc",
+            "mfa-reset dead-letters show 0123abcx",
+            "mfa-reset dead-letters replay --by sam",
+            "mfa-reset dead-letters discard --dry-run",
+            "mfa-reset dead-letters replay --all",
+            "mfa-reset dead-letters replay --all --by \u{1b}c",
+            "mfa-reset dead-letters replay --all --by sam --note \u{7}",
+            "mfa-reset dead-letters replay --all --by sam --reason malformed",
+            "mfa-reset dead-letters replay 0123abcd --by sam --ticket INC1",
+            "mfa-reset dead-letters replay 0123abcd --by sam --all",
+            "mfa-reset dead-letters list --older-than soon",
+        ] {
             let error = parsed(line).err().unwrap();
             assert_eq!(error.exit_code(), 2, "{line}");
         }

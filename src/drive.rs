@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tracing::warn;
+use tracing::debug;
 
 use crate::adapters::JobPorts;
 use crate::domain::outcome::{Fault, OutcomeKind};
@@ -16,7 +16,7 @@ use crate::ports::{Job, Ports};
 use crate::reset::{Concluded, Reset, Settlement};
 
 /// The longest wait between two tries while the ledger is away.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
+const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Works on a job that was received then, and counts.
 pub async fn drive(ports: &JobPorts, job: &Job, rules: &Rules, metrics: &Metrics, received: Timestamp) -> Settlement {
@@ -38,8 +38,9 @@ async fn settle(reset: &Reset<'_, JobPorts>, metrics: &Metrics) -> Settlement {
             Ok(settlement) => return settlement,
             Err(Fault::Stopped) => return Settlement::GivenBack,
             Err(fault) => {
+                // Whoever met it has told it: every job in hand waits here.
                 let retry_after_seconds = patience.as_secs();
-                warn!(request.id = %reset.job.request.key, %fault, retry_after_seconds, "job waits");
+                debug!(request.id = %reset.job.request.key, %fault, retry_after_seconds, "job waits");
                 if reset.ports.pause(patience).await.is_err() {
                     return Settlement::GivenBack;
                 }

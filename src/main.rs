@@ -61,12 +61,14 @@ async fn run(command: &Command, config: Option<&Config>) -> anyhow::Result<bool>
         (Command::Worker, Some(config)) => commands::worker::run(config, stop_signal()?).await.map(|()| true),
         (Command::Run(input), Some(config)) => commands::run::run(config, input.path(), stop_signal()?).await,
         (Command::Submit(args), Some(config)) => commands::submit::run(config, args, &mut out).await,
+        (Command::DeadLetters(letters), Some(config)) => commands::dead_letters::run(config, letters, &mut out).await,
         (Command::Audit(audit), Some(config)) => commands::audit::run(config, audit, &mut out).await,
         (Command::Config(_), Some(config)) => commands::config::show(config, &mut out).map(|()| true),
         (Command::Demo, _) => commands::demo::run(&mut out, stop_signal()?).await.map(|()| true),
         (Command::Simulator(args), _) => commands::simulator::run(args, stop_signal()?).await.map(|()| true),
         (Command::Schema { name }, _) => commands::schema::print(*name, &mut out).map(|()| true),
-        (Command::Worker | Command::Run(_) | Command::Submit(_) | Command::Audit(_) | Command::Config(_), None) => {
+        (Command::Worker | Command::Run(_) | Command::Submit(_) | Command::Audit(_), None)
+        | (Command::DeadLetters(_) | Command::Config(_), None) => {
             anyhow::bail!("this command reads settings")
         }
     }

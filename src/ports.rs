@@ -84,6 +84,10 @@ pub enum Removal {
     Impossible,
 }
 
+/// How long a check of the lease holds: a changing call is sent within it, or not at all. A process may be frozen between
+/// the two and wake when another one has finished the job.
+pub const CHECK_HOLDS: Duration = Duration::from_secs(5);
+
 /// Every effect that a reset can have. All of them may end in a [`Fault`].
 pub trait Ports: Sync {
     /// The time now.
@@ -126,10 +130,10 @@ pub trait Ports: Sync {
     /// Lists the user's methods.
     fn list_methods(&self, user: &str) -> impl Future<Output = Result<Vec<Method>, Fault>> + Send;
 
-    /// Removes one method. One request, no retry: [`Ports::advance`] has just checked the lease.
+    /// Removes one method. One request, no retry, within [`CHECK_HOLDS`] of [`Ports::advance`]'s check.
     fn remove(&self, user: &str, method: &Method, call: Uuid) -> impl Future<Output = Result<Removal, Fault>> + Send;
 
-    /// Revokes the user's sessions. One request, no retry.
+    /// Revokes the user's sessions. One request, no retry, within [`CHECK_HOLDS`] of [`Ports::advance`]'s check.
     fn revoke_sessions(&self, user: &str, call: Uuid) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Waits, unless the worker drains.

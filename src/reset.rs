@@ -84,9 +84,9 @@ pub struct Reset<'a, P> {
 impl<P: Ports> Reset<'_, P> {
     /// One attempt and what follows from it; `jitter` is in 0..1.
     pub async fn run(&self, jitter: f64) -> Result<Settlement, Fault> {
-        // A copy of ours was let in when it came first; its job may be under way.
+        // A deferred copy was let in when it came first; its job may be under way.
         let may = guard::may_ask(self.job.envelope.producer.as_deref(), &self.rules.policy);
-        if let (Decision::Deny(rule), None) = (may, self.job.envelope.first_seen) {
+        if let (Decision::Deny(rule), false) = (may, self.job.envelope.is_deferred_copy()) {
             return self.refuse(OutcomeKind::Denied, rule.reason(), Some(Decision::Deny(rule))).await;
         }
         let (lease, plan, fault) = match self.ports.recall(self.job).await? {

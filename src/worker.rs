@@ -1,9 +1,12 @@
 //! DRIVES: broker session, deliveries, settlement, drain.
 //!
 //! One function is one broker session; [`run`] is the loop round it that backs off and starts afresh. A delivery is
-//! acknowledged last, after [`crate::reset`] has recorded and published.
+//! acknowledged last, after [`crate::reset`] has recorded and published. Nothing is consumed while the ledger cannot be
+//! written, the broker refuses messages, or Graph asked for a long wait: what is in hand waits, and goes round after ten
+//! minutes; the rest stays where it is.
 
 mod delivery;
+mod suspicion;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +14,12 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use jiff::Timestamp;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::adapters::amqp::{self, Inbox, Incoming, Lost, Session};
-use crate::adapters::{Shared, upkeep};
+use crate::adapters::{Refused, Shared, upkeep};
 use crate::admin::Health;
 use crate::domain::request::Lane;
 use crate::domain::rules::Rules;
@@ -42,6 +45,12 @@ pub struct Worker {
 
 /// A hold longer than this stops consumption, rather than pump the backlog through the retry queues.
 const LONG_HOLD: Duration = Duration::from_secs(30);
+/// How often the loop turns.
+const TICK: Duration = Duration::from_millis(50);
+/// How long a session may take to find that all is well; after that there is something to be told.
+const MOMENT: Duration = Duration::from_secs(1);
+/// Consumption begins again within this after trouble, not everywhere at once.
+const SPREAD: Duration = Duration::from_secs(5);
 /// Up to which part of the grace period consumers may take to be cancelled, ...
 const CANCEL_SHARE: f64 = 0.2;
 /// ... attempts to finish on their own, ...
@@ -58,12 +67,13 @@ pub async fn run(worker: Worker, stop: CancellationToken) {
         let waits = ExponentialBuilder::default().with_min_delay(Duration::from_millis(500));
         waits.with_max_delay(Duration::from_secs(30)).with_jitter().without_max_times().build()
     };
-    let mut waits = backoff();
+    let (mut waits, mut first) = (backoff(), true);
     while !stop.is_cancelled() {
         let started = Instant::now();
-        let ended = session(&worker, &mut jobs, &stop).await;
+        let ended = session(&worker, first, &mut jobs, &stop).await;
         worker.disconnected();
         let Err(error) = ended else { break };
+        first &= matches!(error, Ended::NotOpened(_));
         if started.elapsed() > Duration::from_secs(60) {
             waits = backoff();
         }
@@ -88,19 +98,22 @@ enum Ended {
 }
 
 /// One broker session, from connect to drain (`Ok`) or to its death (`Err`).
-async fn session(worker: &Worker, jobs: &mut JoinSet<()>, stop: &CancellationToken) -> Result<(), Ended> {
+async fn session(worker: &Worker, first: bool, jobs: &mut JoinSet<()>, stop: &CancellationToken) -> Result<(), Ended> {
     let token = CancellationToken::new();
     let opened = tokio::select! {
         opened = beating(worker, Session::open(&worker.broker, token.clone())) => opened,
         () = stop.cancelled() => return Ok(()),
     };
     let (session, mut inbox) = opened.map_err(Ended::NotOpened)?;
-    worker.health.set_publisher(true);
     worker.metrics.set_broker_connected(true);
-    let here = Here::new(worker, &session);
+    let here = Here::new(worker, &session, first);
+    // Nothing is consumed before something is published.
+    let unproved = Refused::silently(&here.refusals);
+    let (shared, metrics, refusals) = (worker.shared.clone(), worker.metrics.clone(), here.refusals.clone());
     let mut beside = JoinSet::new();
-    beside.spawn(upkeep::post(worker.shared.clone(), worker.metrics.clone(), session.publisher()));
+    beside.spawn(upkeep::post(shared, metrics, session.publisher(), refusals, unproved));
     beside.spawn(here.clone().sweep());
+    beside.spawn(upkeep::mend(worker.broker.clone(), worker.health.clone()));
     let consumed = consume(worker, &session, &mut inbox, &here, jobs, stop).await;
     drop(beside);
     match consumed {
@@ -121,15 +134,15 @@ async fn consume(
     jobs: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) -> Result<(), Lost> {
-    start(worker, session).await?;
-    let mut tick = tokio::time::interval(Duration::from_secs(1));
-    let mut paused = None;
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pace = Pace { consuming: false, told: None, since: Instant::now(), not_before: Instant::now() };
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = session.token().cancelled() => return Err(Lost),
             Some(ended) = jobs.join_next() => report(ended)?,
-            _ = tick.tick() => pace(worker, session, &mut paused).await?,
+            _ = tick.tick() => keep_pace(worker, session, &mut pace).await?,
             Some(incoming) = inbox.tickets.recv() => receive(incoming, here, jobs)?,
             Some(incoming) = inbox.batch.recv() => receive(incoming, here, jobs)?,
         }
@@ -142,39 +155,60 @@ fn receive(incoming: Incoming, here: &Here, jobs: &mut JoinSet<()>) -> Result<()
     Ok(())
 }
 
-async fn start(worker: &Worker, session: &Session) -> Result<(), Lost> {
-    for lane in Lane::ALL {
-        session.consume(lane).await?;
-    }
-    worker.health.set_consuming(true);
-    info!("consuming");
-    Ok(())
+/// Whether the lanes are consumed, and if not, what was told of it.
+struct Pace {
+    consuming: bool,
+    told: Option<&'static str>,
+    since: Instant,
+    not_before: Instant,
 }
 
-/// Stops consuming under a long hold or while the broker refuses messages, and resumes with jitter when it is over.
-async fn pace(worker: &Worker, session: &Session, paused: &mut Option<Instant>) -> Result<(), Lost> {
+/// Consumes while nothing speaks against it, and begins again with jitter when trouble is over.
+async fn keep_pace(worker: &Worker, session: &Session, pace: &mut Pace) -> Result<(), Lost> {
     worker.health.beat();
-    let hold = held_for(worker);
-    let refused = session.blocked() || !worker.health.publisher();
-    if hold > LONG_HOLD || refused {
-        if paused.is_none() {
-            info!(hold_seconds = hold.as_secs(), refused, "consumption stops");
-            worker.health.set_consuming(false);
-            for lane in Lane::ALL {
-                session.cancel(lane).await?;
-            }
+    worker.health.set_publisher(!session.blocked());
+    let (obstacle, now) = (obstacle(worker, session), Instant::now());
+    let wanted = obstacle.is_none() && pace.not_before <= now;
+    if wanted && !pace.consuming {
+        for lane in Lane::ALL {
+            beating(worker, session.consume(lane)).await?;
         }
-        *paused = Some(Instant::now() + Duration::from_secs(5).mul_f64(fastrand::f64()));
-    } else if paused.is_some_and(|until| until <= Instant::now()) {
-        *paused = None;
-        start(worker, session).await?;
+        info!("consuming");
+        *pace = Pace { consuming: true, told: None, ..*pace };
+        worker.health.set_consuming(true);
+    }
+    let Some(why) = obstacle else { return Ok(()) };
+    if pace.since + MOMENT <= now {
+        if pace.told != Some(why) {
+            warn!(why, "nothing is consumed");
+        }
+        *pace = Pace { told: Some(why), not_before: now + SPREAD.mul_f64(fastrand::f64()), ..*pace };
+    }
+    if pace.consuming {
+        pace.consuming = false;
+        worker.health.set_consuming(false);
+        for lane in Lane::ALL {
+            beating(worker, session.cancel(lane)).await?;
+        }
     }
     Ok(())
 }
 
-fn held_for(worker: &Worker) -> Duration {
+/// What speaks against taking deliveries.
+fn obstacle(worker: &Worker, session: &Session) -> Option<&'static str> {
     let until = worker.shared.graph.held_until();
-    until.map_or(Duration::ZERO, |until| until.duration_since(Timestamp::now()).try_into().unwrap_or_default())
+    let hold = until.map(|until| until.duration_since(Timestamp::now()).try_into().unwrap_or_default());
+    if !worker.health.ledger() {
+        Some("the ledger cannot be written")
+    } else if session.blocked() {
+        Some("the broker is short of memory or disk")
+    } else if !worker.health.publisher() {
+        Some("the broker refuses messages")
+    } else if hold > Some(LONG_HOLD) {
+        Some("graph asked to wait")
+    } else {
+        None
+    }
 }
 
 /// Stages under one deadline: take nothing more and let attempts finish; stop them before their next call; say goodbye.

@@ -157,6 +157,7 @@ fn envelope() -> Envelope {
         producer: Some("servicenow".into()),
         first_seen: None,
         deferral: 0,
+        replayed: false,
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
     }
 }
@@ -186,6 +187,44 @@ async fn a_deferred_copy_comes_back_through_its_lane_with_all_it_carries() {
         current = delivery.envelope.clone();
         delivery.ack().await.unwrap();
     }
+    session.close().await;
+}
+
+#[tokio::test]
+async fn a_copy_carries_nothing_but_what_is_allowed() {
+    let mut queues = Queues::new(&broker::shared().url);
+    let (session, mut inbox) = open(&queues).await;
+    session.consume(Lane::Tickets).await.unwrap();
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    let mut headers = FieldTable::default();
+    for (name, value) in [("x-death", "forged"), ("x-mfa-first-seen", "2020-01-01T00:00:00Z"), ("theirs", "word")] {
+        headers.insert(name.into(), text(value));
+    }
+    headers.insert("CC".into(), AMQPValue::FieldArray(vec![text("batch")].into()));
+    let (user, channel) = (queues.user(), queues.channel().await);
+    let original = BasicProperties::default()
+        .with_user_id(user.as_str().into())
+        .with_message_id("m".into())
+        .with_expiration("60000".into())
+        .with_priority(9)
+        .with_reply_to("elsewhere".into())
+        .with_headers(headers);
+    let (exchange, key, options) = (queues.name("requests"), "reset.more", BasicPublishOptions::default());
+    channel.basic_publish(exchange.as_str().into(), key.into(), options, b"{}", original).await.unwrap();
+    let delivery = delivery(&mut inbox.tickets).await;
+    let copy = Outgoing::retry(&delivery.body, &delivery.envelope, Duration::from_secs(3600), Timestamp::UNIX_EPOCH, 1);
+    session.publisher().publish(&copy).await.unwrap();
+    delivery.ack().await.unwrap();
+    let taken = queues.take("retry.tickets.3600").await;
+    let properties = &taken[0].properties;
+    let names: Vec<_> =
+        properties.headers().iter().flat_map(FieldTable::inner).map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["x-mfa-attempt", "x-mfa-first-seen", "x-mfa-producer"]);
+    let first_seen = properties.headers().as_ref().unwrap().inner().get("x-mfa-first-seen").unwrap();
+    assert_eq!(*first_seen, text("1970-01-01T00:00:00Z"));
+    assert_eq!(properties.message_id().as_ref().map(ToString::to_string).as_deref(), Some("m"));
+    let left_out = (properties.expiration(), properties.reply_to(), properties.priority());
+    assert_eq!((left_out, taken[0].routing_key.as_str()), ((&None, &None, &None), "reset.3600"));
     session.close().await;
 }
 

@@ -150,6 +150,32 @@ fn exit_codes_tell_usage_configuration_and_reach_apart() {
 }
 
 #[test]
+fn dead_letters_are_never_settled_by_accident() {
+    let directory = TempDir::new().unwrap();
+    let code = |arguments: &[&str]| {
+        let arguments = [&["dead-letters"], arguments].concat();
+        let done = run(&directory, &arguments);
+        assert_eq!(text(&done.stdout), "", "{arguments:?}");
+        (done.status.code(), text(&done.stderr))
+    };
+    let by = ["--by", "sam"];
+    for wrong in [&["replay"][..], &["discard"], &["replay", "--dry-run"], &["replay", "--all"], &["show"]] {
+        assert_eq!(code(wrong).0, Some(2), "{wrong:?}");
+    }
+    assert_eq!(code(&[&["replay"][..], &by].concat()).0, Some(2), "never everything by default");
+    assert_eq!(code(&["discard", "--all", "--by", "a\u{1b}[2J"]).0, Some(2), "no control characters");
+    let (unset, said) = code(&["list"]);
+    assert!(unset == Some(64) && said.contains("broker.url") && !said.contains("graph"), "{said}");
+    let away = ["--set", "broker.url=amqp://u:p@127.0.0.1:9"];
+    assert_eq!(code(&[&["list"][..], &away].concat()).0, Some(69));
+    // A stray audit trail would be none.
+    let (no_key, said) = code(&[&["discard", "--all"][..], &by, &away].concat());
+    assert!(no_key == Some(64) && said.contains("audit.signing_key_file"), "{said}");
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0, "and nothing is made");
+    assert_eq!(code(&[&["discard", "--all", "--dry-run"][..], &away].concat()).0, Some(69));
+}
+
+#[test]
 fn settings_are_shown_without_their_secrets_and_schemas_are_json() {
     let directory = TempDir::new().unwrap();
     let shown = program(&directory, &["config", "show"]).envs(settings("http://127.0.0.1:9")).output().unwrap();

@@ -17,7 +17,7 @@ use mfa_reset::domain::request::Request;
 use mfa_reset::domain::retry::Cause;
 use mfa_reset::schema;
 use samples::{FULL, MINIMAL, NULLS, changed, conclusion, delayed, envelope, full, intent, now, of_any_version};
-use samples::{outcome, policy, rejection, result_event, subject};
+use samples::{outcome, policy, rejection, result_event, settled, subject};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -202,13 +202,16 @@ fn every_audit_record_matches_the_schema() {
     let schema = validator(schema::audit());
     let mut head = Head { chain: Uuid::from_u128(7), seq: 0, digest: String::new() };
     let heads = [Head { chain: Uuid::from_u128(6), seq: 9, digest: "00".repeat(32) }];
-    assert_valid(&schema, &audit::seal(&mut head, audit::birth("host-1", &heads, now())).unwrap());
+    assert_valid(&schema, &audit::seal(&mut head, audit::birth("host-1", &heads, true, now())).unwrap());
     assert_valid(&schema, &audit::seal(&mut head, intent()).unwrap());
     for entry in &reason::TABLE {
         for kind in entry.outcomes {
             let outcome = Outcome { kind: *kind, reason: entry.reason, ..outcome() };
             assert_valid(&schema, &audit::seal(&mut head, conclusion(&outcome)).unwrap());
         }
+    }
+    for event_code in ["dead_letter_replayed", "dead_letter_discarded"] {
+        assert_valid(&schema, &audit::seal(&mut head, settled(event_code)).unwrap());
     }
     for rule in Rule::ALL {
         let (request, policy) = (full(), policy());
@@ -236,6 +239,9 @@ fn audit_records_look_like_this() {
         "audit_conclusion",
         of_any_version(audit::seal(&mut head, conclusion(&outcome())).unwrap())
     );
+    let settled = audit::seal(&mut head, settled("dead_letter_replayed")).unwrap();
+    assert!(!settled.to_string().contains("phone stolen"), "no body");
+    insta::assert_json_snapshot!("audit_dead_letter_replayed", of_any_version(settled));
 }
 
 fn validator(schema: Value) -> Validator {

@@ -389,6 +389,17 @@ async fn a_method_that_graph_calls_absent_and_still_lists_is_not_called_removed(
     world.with(|state| assert_eq!(state.published[0].reason(), Some(Reason::NotFoundButListed)));
 }
 
+#[tokio::test]
+async fn a_replay_is_let_in_as_if_it_came_first_and_a_deferred_copy_is_not_asked_again() {
+    for (replayed, effects) in [(true, &["record_refusal", "publish"][..]), (false, &["recall"])] {
+        let (world, mut job) = (World::new(), job("1", "lost-phone"));
+        job.envelope.first_seen = Some(jiff::Timestamp::from_second(1_000_000).unwrap());
+        (job.envelope.producer, job.envelope.replayed) = (None, replayed);
+        drive(&world, job, 0).await;
+        world.with(|state| assert!(state.effects.starts_with(effects), "{replayed}: {:?}", state.effects));
+    }
+}
+
 fn job(id: &str, profile: &str) -> Job {
     let body = json!({
         "id": id, "ticket": {"system": "servicenow", "number": "INC1"}, "target": {"upn": "ada@contoso.test"},

@@ -29,7 +29,7 @@ use amqp::Outgoing;
 use graph::{Graph, Trail};
 use ledger::Ledger;
 use outlet::pause;
-pub use outlet::{Outlet, Refusals, Write, publish};
+pub use outlet::{Outlet, Refusals, Refused, Write, publish};
 
 /// What all jobs of a process share.
 pub struct Shared {
@@ -52,6 +52,8 @@ pub struct JobPorts {
     stop: CancellationToken,
     trail: Trail,
     lease: Mutex<Option<(i64, i64)>>,
+    /// When the lease was last checked.
+    checked: Mutex<Timestamp>,
 }
 
 impl Shared {
@@ -64,7 +66,16 @@ impl Shared {
 impl JobPorts {
     /// The effects of a job that came as `body`; `stop` ends every wait.
     pub fn new(shared: Arc<Shared>, outlet: Outlet, job: Job, body: Vec<u8>, stop: CancellationToken) -> Self {
-        Self { shared, outlet, job, body, stop, trail: Trail::default(), lease: Mutex::new(None) }
+        Self {
+            shared,
+            outlet,
+            job,
+            body,
+            stop,
+            trail: Trail::default(),
+            lease: Mutex::new(None),
+            checked: Mutex::new(Timestamp::MIN),
+        }
     }
 
     /// Notes which lease this job holds, if any, for the renewal.
@@ -96,6 +107,10 @@ impl JobPorts {
             result = self.effect(name, work) => result,
             () = self.stop.cancelled() => Err(Fault::Stopped),
         }
+    }
+
+    fn checked(&self) -> Timestamp {
+        *self.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stopped(&self) -> Result<(), Fault> {
@@ -165,6 +180,7 @@ impl Ports for JobPorts {
         next: Option<(usize, Step)>,
     ) -> Result<(), Fault> {
         let now = self.now();
+        *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = now;
         let advanced = self.effect("advance", self.shared.ledger.advance(lease, crossed, next, now)).await;
         if let Err(Fault::Throttled { after }) = &advanced {
             // Another replica met it: this one keeps to it too.
@@ -179,11 +195,11 @@ impl Ports for JobPorts {
     }
 
     async fn remove(&self, user: &str, method: &Method, call: Uuid) -> Result<Removal, Fault> {
-        self.effect("remove", self.shared.graph.remove(user, method, call)).await
+        self.effect("remove", self.shared.graph.remove(user, method, call, self.checked())).await
     }
 
     async fn revoke_sessions(&self, user: &str, call: Uuid) -> Result<(), Fault> {
-        self.effect("revoke_sessions", self.shared.graph.revoke_sessions(user, call)).await
+        self.effect("revoke_sessions", self.shared.graph.revoke_sessions(user, call, self.checked())).await
     }
 
     async fn pause(&self, time: Duration) -> Result<(), Fault> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -14,13 +14,13 @@ use crate::domain::outcome::Fault;
 /// Takes a result where there is no broker.
 pub type Write = Arc<dyn Fn(&Event) -> std::io::Result<()> + Send + Sync>;
 
-/// Is told that one more message is refused (`true`), or one less.
-pub type Refusals = Arc<dyn Fn(bool) + Send + Sync>;
+/// Counts the messages that are refused: one more (`true`), or one less. Tells whether it is the first, or was the last.
+pub type Refusals = Arc<dyn Fn(bool) -> bool + Send + Sync>;
 
 /// Where results go.
 #[derive(Clone)]
 pub enum Outlet {
-    /// To the broker; told when a message begins to be refused and when that ends.
+    /// To the broker, with the count of what it refuses.
     Broker(Publisher, Refusals),
     /// To the process itself, which has no broker.
     Local(Write),
@@ -34,21 +34,17 @@ pub async fn publish(
     stop: &CancellationToken,
     refusals: &Refusals,
 ) -> Result<(), Fault> {
-    let waits = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_secs(1))
-        .with_max_delay(Duration::from_secs(60))
-        .with_jitter()
-        .without_max_times();
     let mut refused = None;
-    for wait in waits.build() {
+    for wait in waits() {
         match publisher.publish(outgoing).await {
             Ok(()) => return Ok(()),
             Err(error @ (PublishError::Refused | PublishError::Unroutable)) => {
-                warn!(error = %error, retry_after_seconds = wait.as_secs(), "the broker refuses a message");
-                refused.get_or_insert_with(|| Refused::begin(refusals));
+                refused.get_or_insert_with(|| Refused::begin(refusals, &error));
                 pause(wait, stop).await?;
             }
-            Err(error @ (PublishError::Lost | PublishError::Invalid(_))) => {
+            // Why is told where the session ends.
+            Err(PublishError::Lost) => return Err(Fault::Stopped),
+            Err(error @ PublishError::Invalid(_)) => {
                 warn!(error = %error, "a message was not published");
                 return Err(Fault::Stopped);
             }
@@ -57,17 +53,33 @@ pub async fn publish(
     Err(Fault::Stopped)
 }
 
-/// A message that is being refused, until it is dropped.
-struct Refused<'a>(&'a Refusals);
+/// The waits between two tries to publish: up to half a minute, and with jitter up to a minute.
+pub(super) fn waits() -> ExponentialBackoff {
+    let waits = ExponentialBuilder::default().with_min_delay(Duration::from_secs(1));
+    waits.with_max_delay(Duration::from_secs(30)).with_jitter().without_max_times().build()
+}
 
-impl<'a> Refused<'a> {
-    fn begin(refusals: &'a Refusals) -> Self {
-        refusals(true);
-        Self(refusals)
+/// A message that is being refused, until it is dropped.
+pub struct Refused(Refusals, bool);
+
+impl Refused {
+    /// Counts it; the first of many is told.
+    pub(super) fn begin(refusals: &Refusals, error: &PublishError) -> Self {
+        let refused = Self::silently(refusals);
+        if refused.1 {
+            warn!(error = %error, "the broker refuses messages: they are tried again until it takes them");
+        }
+        refused
+    }
+
+    /// Counts one that nobody has tried yet.
+    pub fn silently(refusals: &Refusals) -> Self {
+        let first = refusals(true);
+        Self(refusals.clone(), first)
     }
 }
 
-impl Drop for Refused<'_> {
+impl Drop for Refused {
     fn drop(&mut self) {
         (self.0)(false);
     }

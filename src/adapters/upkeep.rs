@@ -4,22 +4,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
-use jiff::{SignedDuration, Timestamp};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use jiff::Timestamp;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::Shared;
-use super::amqp::{Outgoing, Publisher};
+use super::amqp::{self, Outgoing, PublishError, Publisher, Session};
+use super::outlet::{Refusals, Refused, waits};
 use crate::admin::Health;
 use crate::domain::outcome::Fault;
 use crate::metrics::{Backlog, Metrics};
 
-/// How often leases are renewed: a third of their length.
+/// How often leases are renewed, a third of their length, and the ledger is tried.
 const RENEWAL: Duration = Duration::from_secs(5);
+/// How often the topology is looked over while messages are refused.
+const MENDING: Duration = Duration::from_secs(30);
+/// How long the ledger may take to answer before it counts as away.
+const SLOW: Duration = Duration::from_secs(5);
 /// How long a result may wait for its own job to publish it.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How many messages are posted at a time.
 const PAGE: u32 = 100;
 
@@ -31,29 +35,75 @@ pub async fn keep(
     checkpoint_interval: Duration,
     stop: CancellationToken,
 ) {
+    let turns = turns(&shared, &metrics, &health, checkpoint_interval, &stop);
+    tokio::join!(turns, renewals(&shared, &stop));
+}
+
+/// Renews leases, beside everything else: they do not wait for it.
+async fn renewals(shared: &Shared, stop: &CancellationToken) {
+    let mut often = interval(RENEWAL);
+    often.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = often.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        // A failure is told by the ledger; a lease that runs out stops its attempt before the next call.
+        let _ = shared.ledger.renew(shared.live_leases(), Timestamp::now()).await;
+    }
+}
+
+async fn turns(
+    shared: &Shared,
+    metrics: &Metrics,
+    health: &Health,
+    checkpoint_interval: Duration,
+    stop: &CancellationToken,
+) {
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut renewed, mut signed) = (Instant::now(), Instant::now());
-    let mut shared_hold = Timestamp::MIN;
-    let mut records = 0;
-    health.set_ledger(shared.ledger.is_writable().await);
+    let mut known = Known { probed: None, signed: Instant::now(), hold: Timestamp::MIN, records: 0 };
     loop {
         tokio::select! {
             _ = second.tick() => {}
             () = stop.cancelled() => return,
         }
-        if renewed.elapsed() >= RENEWAL {
-            renewed = Instant::now();
-            // A failure is told by the ledger; a lease that runs out stops its attempt before the next call.
-            let _ = shared.ledger.renew(shared.live_leases(), Timestamp::now()).await;
-            health.set_ledger(shared.ledger.is_writable().await);
+        let turn = turn(shared, metrics, health, checkpoint_interval, &mut known);
+        tokio::select! {
+            () = watched(health, turn) => {}
+            () = stop.cancelled() => return,
         }
-        share_hold(&shared, &mut shared_hold).await;
-        if signed.elapsed() >= checkpoint_interval {
-            signed = Instant::now();
-            checkpoint(&shared, &metrics).await;
-        }
-        gauges(&shared, &metrics, &health, &mut records).await;
+    }
+}
+
+/// What one turn of [`keep`] leaves to the next.
+struct Known {
+    probed: Option<Instant>,
+    signed: Instant,
+    hold: Timestamp,
+    records: u64,
+}
+
+async fn turn(shared: &Shared, metrics: &Metrics, health: &Health, checkpoint_interval: Duration, known: &mut Known) {
+    if known.probed.is_none_or(|probed| probed.elapsed() >= RENEWAL) {
+        known.probed = Some(Instant::now());
+        health.set_ledger(shared.ledger.is_writable().await);
+    }
+    share_hold(shared, &mut known.hold).await;
+    if known.signed.elapsed() >= checkpoint_interval {
+        known.signed = Instant::now();
+        checkpoint(shared, metrics).await;
+    }
+    gauges(shared, metrics, health, &mut known.records).await;
+}
+
+/// Waits for a turn, and says so when the ledger hangs: a disk may take a write and never answer.
+async fn watched(health: &Health, turn: impl Future<Output = ()>) {
+    let mut turn = std::pin::pin!(turn);
+    if timeout(SLOW, &mut turn).await.is_err() {
+        health.set_ledger(false);
+        warn!(seconds = SLOW.as_secs(), "the ledger does not answer");
+        turn.await;
     }
 }
 
@@ -61,7 +111,7 @@ pub async fn keep(
 async fn share_hold(shared: &Shared, known: &mut Timestamp) {
     let now = Timestamp::now();
     if let Some(until) = shared.graph.held_until().filter(|until| until > known && *until > now) {
-        if shared.ledger.hold(until).await.is_ok() {
+        if shared.ledger.hold(until, now).await.is_ok() {
             *known = until;
         }
     } else if let Ok(Some(until)) = shared.ledger.held_until(now).await {
@@ -88,14 +138,51 @@ async fn gauges(shared: &Shared, metrics: &Metrics, health: &Health, records: &m
     }
 }
 
-/// Posts audit records, checkpoints, and results that their own job could not publish, as long as it is polled.
-pub async fn post(shared: Arc<Shared>, metrics: Arc<Metrics>, publisher: Publisher) {
-    let mut second = interval(Duration::from_secs(1));
-    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Posts audit records, checkpoints, and results that their own job could not publish, as long as it is polled. `first`
+/// is let go once the broker has taken what there is to tell, or there was nothing.
+pub async fn post(
+    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+    publisher: Publisher,
+    refusals: Refusals,
+    first: Refused,
+) {
+    let (mut refused, mut told, mut tries) = (Some(first), false, waits());
     loop {
-        second.tick().await;
-        if let Err(fault) = post_once(&shared, &metrics, &publisher).await {
-            warn!(fault = %fault, "audit records or results wait to be published");
+        let wait = match post_page(&shared, &metrics, &publisher).await {
+            Ok(Posted::All { more }) => {
+                (refused, told, tries) = (None, false, waits());
+                Some(if more { Duration::ZERO } else { Duration::from_secs(1) })
+            }
+            Ok(Posted::Stuck { result, error }) => {
+                if !std::mem::replace(&mut told, true) {
+                    warn!(error = %error, "audit records or results wait to be published");
+                }
+                // A full audit queue is no reason to stop; results that nobody takes are, and so is a queue that is gone.
+                match error {
+                    PublishError::Refused if !result => refused = None,
+                    PublishError::Refused | PublishError::Unroutable => {
+                        refused.get_or_insert_with(|| Refused::silently(&refusals));
+                    }
+                    PublishError::Lost | PublishError::Invalid(_) => {}
+                }
+                tries.next()
+            }
+            // The ledger tells why.
+            Err(_) => None,
+        };
+        sleep(wait.unwrap_or(RENEWAL)).await;
+    }
+}
+
+/// While messages are refused, for want of a queue perhaps, declares what went missing, where it may.
+pub async fn mend(broker: Arc<amqp::Settings>, health: Health) {
+    loop {
+        sleep(MENDING).await;
+        if !health.publisher()
+            && let Err(error) = Session::mend(&broker).await
+        {
+            warn!(error = %error, "the queues could not be looked over");
         }
     }
 }
@@ -103,39 +190,45 @@ pub async fn post(shared: Arc<Shared>, metrics: Arc<Metrics>, publisher: Publish
 /// Signs the last checkpoint and posts what there is.
 pub async fn last_post(shared: &Shared, metrics: &Metrics, publisher: &Publisher) {
     checkpoint(shared, metrics).await;
-    if let Err(fault) = post_once(shared, metrics, publisher).await {
-        warn!(fault = %fault, "audit records or results wait for the next start");
+    loop {
+        match post_page(shared, metrics, publisher).await {
+            Ok(Posted::All { more: true }) => {}
+            Ok(Posted::All { more: false }) => return,
+            Ok(Posted::Stuck { error, .. }) => {
+                warn!(error = %error, "audit records or results wait for the next start");
+                return;
+            }
+            Err(_) => return,
+        }
     }
 }
 
-async fn post_once(shared: &Shared, metrics: &Metrics, publisher: &Publisher) -> Result<(), Fault> {
-    loop {
-        let rows = shared.ledger.pending_audit(PAGE).await?;
-        let mut posted = Vec::with_capacity(rows.len());
-        for (id, record) in &rows {
-            if let Err(error) = publisher.publish(&Outgoing::audit(record)).await {
-                metrics.audit_publish_failed();
-                warn!(error = %error, "an audit record was not published");
-                break;
-            }
-            posted.push(*id);
-        }
-        let more = posted.len() == PAGE as usize;
-        // Together, so that they share a commit.
-        try_join_all(posted.into_iter().map(|id| shared.ledger.mark_audit_published(id))).await?;
-        if !more {
+/// What became of a page.
+enum Posted {
+    /// All of it is published, and there may be more.
+    All { more: bool },
+    /// The broker did not take a record, or a result.
+    Stuck { result: bool, error: PublishError },
+}
+
+async fn post_page(shared: &Shared, metrics: &Metrics, publisher: &Publisher) -> Result<Posted, Fault> {
+    let rows = shared.ledger.pending_audit(PAGE, Timestamp::now()).await?;
+    let (mut posted, mut stuck) = (Vec::with_capacity(rows.len()), None);
+    for (id, record) in &rows {
+        if let Err(error) = publisher.publish(&Outgoing::audit(record)).await {
+            metrics.audit_publish_failed();
+            stuck = Some(error);
             break;
         }
+        posted.push(*id);
     }
-    let stale = Timestamp::now().saturating_sub(PATIENCE).unwrap_or(Timestamp::MIN);
-    for event in shared.ledger.pending_events(stale, PAGE).await? {
+    let more = posted.len() == PAGE as usize;
+    shared.ledger.mark_audit_published(&posted).await?;
+    for event in shared.ledger.pending_events(PATIENCE, PAGE, Timestamp::now()).await? {
         match publisher.publish(&Outgoing::result(&event)).await {
             Ok(()) => shared.ledger.mark_published(event.id).await?,
-            Err(error) => {
-                warn!(error = %error, "a result was not published");
-                break;
-            }
+            Err(error) => return Ok(Posted::Stuck { result: true, error }),
         }
     }
-    Ok(())
+    Ok(stuck.map_or(Posted::All { more }, |error| Posted::Stuck { result: false, error }))
 }

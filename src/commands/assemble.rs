@@ -9,8 +9,9 @@ use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::Unreachable;
 use crate::adapters::graph::{self, Graph, Observed, Observer};
-use crate::adapters::ledger::{Ledger, SigningKey};
+use crate::adapters::ledger::{Ledger, OpenError, SigningKey};
 use crate::adapters::{Shared, amqp, upkeep};
 use crate::admin::Health;
 use crate::config::Config;
@@ -30,13 +31,16 @@ pub struct Process {
 }
 
 impl Process {
-    /// Opens the ledger and makes the Graph client; connects to nothing yet.
-    pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        let metrics = Arc::new(Metrics::new().context("the metrics cannot be registered")?);
+    /// Opens the ledger and makes the Graph client; connects to nothing else yet.
+    pub async fn open(config: &Config, metrics: Arc<Metrics>, health: Health) -> anyhow::Result<Self> {
         let key = SigningKey::load_or_create(&config.signing_key_file).context("audit.signing_key_file")?;
-        let instance = format!("{}:{}", hostname(), std::process::id());
-        let ledger = Ledger::open(config.ledger_url.expose_secret(), &instance, key, Timestamp::now()).await;
-        let ledger = ledger.context("ledger.url")?;
+        let (url, longest_call) = (config.ledger_url.expose_secret(), config.graph.timeout);
+        let ledger = match Ledger::open(url, &instance(), key, longest_call, Timestamp::now()).await {
+            Err(OpenError::Unreachable(error)) => {
+                return Err(Unreachable { what: "the ledger's database", why: error.to_string() }.into());
+            }
+            opened => opened.context("ledger.url")?,
+        };
         let graph = Graph::new(graph_settings(config, &ledger, observer(&metrics))?).context("graph")?;
         metrics.set_graph_rate(f64::from(config.graph.requests_per_second));
         let rules = Rules { policy: config.policy.clone(), limits: config.retry, app: config.graph.client_id.clone() };
@@ -46,7 +50,7 @@ impl Process {
             max_resets_per_hour: config.policy.max_resets_per_hour,
             leases: Mutex::new(BTreeSet::new()),
         };
-        Ok(Self { shared: Arc::new(shared), rules: Arc::new(rules), metrics, health: Health::new() })
+        Ok(Self { shared: Arc::new(shared), rules: Arc::new(rules), metrics, health })
     }
 
     /// Starts what goes on beside the jobs, and asks for the first token.
@@ -99,6 +103,11 @@ fn observer(metrics: &Arc<Metrics>) -> Observer {
     })
 }
 
+/// The metrics of a process.
+pub fn metrics() -> anyhow::Result<Arc<Metrics>> {
+    Ok(Arc::new(Metrics::new().context("the metrics cannot be registered")?))
+}
+
 /// The broker's settings.
 pub fn broker(config: &Config) -> amqp::Settings {
     let broker = &config.broker;
@@ -112,6 +121,11 @@ pub fn broker(config: &Config) -> amqp::Settings {
         prefetch_tickets: broker.prefetch_tickets,
         prefetch_batch: broker.prefetch_batch,
     }
+}
+
+/// What the audit trail calls this process.
+pub fn instance() -> String {
+    format!("{}:{}", hostname(), std::process::id())
 }
 
 fn hostname() -> String {

@@ -24,7 +24,7 @@ pub async fn run(config: &Config, command: &cli::Audit, out: &mut (dyn Write + S
             };
             let mut pinned = checkpoints.as_deref().map(open).transpose()?;
             let pinned = pinned.as_mut().map(|file| file as &mut dyn BufRead);
-            let keys = keys(config, public_key.as_ref())?;
+            let keys = keys(config, public_key)?;
             let (words, good) = match verify(log, pinned, &keys) {
                 Ok(found) => {
                     stderr().lock().write_all(notes(&found, &keys).as_bytes())?;
@@ -64,17 +64,16 @@ fn open(path: impl AsRef<Path>) -> anyhow::Result<BufReader<File>> {
     Ok(BufReader::new(File::open(path).with_context(|| format!("{} cannot be read", path.display()))?))
 }
 
-/// The key that was named, else the one beside the signing key; without either, a checkpoint proves itself only by
-/// the key that it names.
-fn keys(config: &Config, named: Option<&PathBuf>) -> anyhow::Result<Vec<PublicKey>> {
+/// The keys that were named, else the one beside the signing key; without any, a checkpoint proves itself only by the key
+/// that it names.
+fn keys(config: &Config, named: &[PathBuf]) -> anyhow::Result<Vec<PublicKey>> {
     let mut beside = config.signing_key_file.clone().into_os_string();
     beside.push(".pub");
     let beside = PathBuf::from(beside);
-    match named {
-        Some(path) => Ok(vec![PublicKey::load(path).context("--public-key")?]),
-        None if beside.exists() => Ok(vec![PublicKey::load(&beside).context("audit.signing_key_file")?]),
-        None => Ok(Vec::new()),
+    if named.is_empty() && beside.exists() {
+        return Ok(vec![PublicKey::load(&beside).context("audit.signing_key_file")?]);
     }
+    named.iter().map(|path| PublicKey::load(path).context("--public-key")).collect()
 }
 
 /// What a good log leaves unproved, a line each.
@@ -124,7 +123,7 @@ fn in_words(record: &Value) -> String {
 }
 
 /// A value that stays in its column: nothing in it ends the line, moves the cursor or turns the text round.
-fn plain(value: &str) -> String {
+pub(super) fn plain(value: &str) -> String {
     value.chars().map(|c| if matches!(c, '\'' | '"') { c.to_string() } else { c.escape_debug().to_string() }).collect()
 }
 

@@ -15,8 +15,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::assemble::Process;
+use super::assemble::{self, Process};
 use super::demo_tickets::{Ticket, tenant, tickets};
+use crate::admin::Health;
 use crate::config::{Config, Needs, Sources};
 use crate::domain::event::Event;
 use crate::local::Local;
@@ -34,7 +35,7 @@ pub async fn run(out: &mut (dyn Write + Send), stop: CancellationToken) -> anyho
     let ended = end.clone();
     beside.spawn(async move { simulator::serve(listener, options, async move { ended.cancelled().await }).await });
     let config = config(&graph, &folder)?;
-    let process = Process::open(&config).await?;
+    let process = Process::open(&config, assemble::metrics()?, Health::new()).await?;
     let mut upkeep = process.start(&config, &end);
     let tickets = tickets(Timestamp::now());
     let results = work(&process, &graph, &tickets, &stop).await?;

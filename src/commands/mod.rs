@@ -3,6 +3,7 @@
 pub mod assemble;
 pub mod audit;
 pub mod config;
+pub mod dead_letters;
 pub mod demo;
 mod demo_tickets;
 pub mod run;

@@ -10,8 +10,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::io::{AsyncBufRead, BufReader};
 use tokio_util::sync::CancellationToken;
 
-use super::assemble::Process;
+use super::assemble::{self, Process};
 use super::{Misconfigured, Unreachable};
+use crate::admin::Health;
 use crate::config::Config;
 use crate::domain::event::Event;
 use crate::domain::outcome::{Fault, OutcomeKind};
@@ -21,7 +22,7 @@ use crate::local::Local;
 /// Works through the file, or stdin. `true` if no request ended failed, partial or rejected.
 pub async fn run(config: &Config, file: Option<&PathBuf>, stop: CancellationToken) -> anyhow::Result<bool> {
     let lines = open(file).await?;
-    let process = Process::open(config).await?;
+    let process = Process::open(config, assemble::metrics()?, Health::new()).await?;
     process.shared.graph.sign_in().await.map_err(not_signed_in)?;
     let end = CancellationToken::new();
     let mut beside = process.start(config, &end);

@@ -74,7 +74,7 @@ fn late(why: &str) -> Unreachable {
     Unreachable { what: "the broker", why: why.to_owned() }
 }
 
-fn away(error: SessionError) -> anyhow::Error {
+pub(super) fn away(error: SessionError) -> anyhow::Error {
     match error {
         SessionError::Passing(why) => Unreachable { what: "the broker", why }.into(),
         SessionError::Configuration(why) => Misconfigured(why).into(),

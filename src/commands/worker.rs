@@ -6,20 +6,39 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::Unreachable;
 use super::assemble::{self, Process};
 use crate::adapters::ledger::OpenError;
-use crate::admin;
+use crate::admin::{self, Health};
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::worker::{self, Worker};
 
-/// Opens the ledger as soon as the worker before this one has let go of it; `None` if stopped meanwhile.
-async fn open(config: &Config, stop: &CancellationToken) -> anyhow::Result<Option<Process>> {
+/// How long the last checkpoint and the goodbye to the ledger may take, on top of the drain: a part of the grace period.
+const CLOSING_SHARE: f64 = 0.1;
+
+/// Opens the ledger as soon as it can be had: it may be away, or another worker may still hold it. `None` if stopped
+/// meanwhile.
+async fn open(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    health: &Health,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Process>> {
     loop {
-        match Process::open(config).await {
-            Err(error) if is_locked(&error) => warn!(%error, "the ledger is in use; waiting for it"),
+        health.beat();
+        let opening = Process::open(config, metrics.clone(), health.clone());
+        let opened = tokio::select! {
+            opened = opening => opened,
+            // A database that is slow to answer keeps nobody from stopping.
+            () = stop.cancelled() => return Ok(None),
+        };
+        match opened {
+            Err(error) if is_passing(&error) => warn!(error = %format!("{error:#}"), "waiting for the ledger"),
             opened => return opened.map(Some),
         }
         tokio::select! {
@@ -29,20 +48,34 @@ async fn open(config: &Config, stop: &CancellationToken) -> anyhow::Result<Optio
     }
 }
 
-fn is_locked(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(OpenError::Locked(_))))
+fn is_passing(error: &anyhow::Error) -> bool {
+    error.is::<Unreachable>() || error.chain().any(|cause| matches!(cause.downcast_ref(), Some(OpenError::Locked(_))))
 }
 
 /// Runs until `stop`.
 pub async fn run(config: &Config, stop: CancellationToken) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.admin_listen).await.context("admin.listen")?;
     let address = listener.local_addr().context("admin.listen")?;
-    let Some(process) = open(config, &stop).await? else { return Ok(()) };
     info!(address = %address, version = env!("CARGO_PKG_VERSION"), "listening for /livez, /readyz and /metrics");
-    let end = CancellationToken::new();
-    let mut beside = process.start(config, &end);
+    let (metrics, health, end) = (assemble::metrics()?, Health::new(), CancellationToken::new());
     let mut served = JoinSet::new();
-    served.spawn(admin::serve(listener, process.health.clone(), process.metrics.clone(), end.clone()));
+    served.spawn(admin::serve(listener, health.clone(), metrics.clone(), end.clone()));
+    let opened = open(config, &metrics, &health, &stop).await?;
+    if let Some(process) = opened {
+        work(config, &process, stop, &end).await;
+    }
+    end.cancel();
+    while let Some(ended) = served.join_next().await {
+        if let Ok(Err(error)) = ended {
+            error!(error = %error, "the admin server failed");
+        }
+    }
+    Ok(())
+}
+
+/// Works until `stop`, and closes the ledger.
+async fn work(config: &Config, process: &Process, stop: CancellationToken, end: &CancellationToken) {
+    let mut beside = process.start(config, end);
     let worker = Worker {
         shared: process.shared.clone(),
         rules: process.rules.clone(),
@@ -53,12 +86,12 @@ pub async fn run(config: &Config, stop: CancellationToken) -> anyhow::Result<()>
     };
     worker::run(worker, stop).await;
     end.cancel();
-    while beside.join_next().await.is_some() {}
-    while let Some(ended) = served.join_next().await {
-        if let Ok(Err(error)) = ended {
-            error!(error = %error, "the admin server failed");
-        }
+    let closing = async {
+        while beside.join_next().await.is_some() {}
+        process.close().await;
+    };
+    // What is not written by now is found by the next start: the ledger promises nothing that it has not committed.
+    if timeout(config.grace_period.mul_f64(CLOSING_SHARE), closing).await.is_err() {
+        warn!("the ledger was not closed in time");
     }
-    process.close().await;
-    Ok(())
 }

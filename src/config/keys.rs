@@ -1,6 +1,6 @@
 //! The one table of settings: name, default, what is accepted, meaning, and how the text becomes a value.
 
-use super::value::{address, ids, list, number, path, people, prefetch, root, seconds};
+use super::value::{address, ids, ledger, list, number, path, people, prefetch, root, seconds};
 use super::value::{secret, switch, word};
 use super::{Config, LogFormat};
 use crate::domain::guard::HARMLESS_ROLES;
@@ -178,9 +178,9 @@ pub static TABLE: [Key; 38] = [
     key("graph.allow_http", Preset::Text("false"), Look::Bare, SWITCH,
         "whether `http://` is accepted off loopback: tokens then travel in the clear",
         |config, text| put(&mut config.graph.allow_http, switch(text))),
-    or_file(key("ledger.url", Preset::Text("sqlite:mfa-reset.db"), Look::Ledger, "`sqlite:FILE` (`postgres://` is not built yet)",
-        "where jobs, plans, outcomes and audit records are kept",
-        |config, text| { text.strip_prefix("sqlite:").filter(|file| !file.is_empty())?; put(&mut config.ledger_url, secret(text)) })),
+    or_file(key("ledger.url", Preset::Text("sqlite:mfa-reset.db"), Look::Ledger, "`sqlite:FILE`, or `postgres://user:password@host/database`; off loopback with `?sslmode=verify-full`, and with `&sslrootcert=FILE` for a private authority",
+        "where jobs, plans, outcomes and audit records are kept; several workers share a PostgreSQL database",
+        |config, text| put(&mut config.ledger_url, ledger(text)))),
     key("policy.producers", Preset::List(&[]), Look::List, "broker users",
         "who may ask; the broker checks who published a request",
         |config, text| put(&mut config.policy.producers, Some(Some(list(text))))),

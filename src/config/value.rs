@@ -106,6 +106,20 @@ pub fn root(text: &str) -> Option<String> {
     (bare && anonymous).then(|| url.as_str().trim_end_matches('/').to_owned())
 }
 
+/// Where a ledger may be: a SQLite file, or a PostgreSQL database whose url says all that matters, so that nothing can
+/// point it elsewhere. Off loopback its certificate must be checked.
+pub fn ledger(text: &str) -> Option<SecretString> {
+    if let Some(file) = text.strip_prefix("sqlite:") {
+        return secret(file).and_then(|_| secret(text));
+    }
+    let url = address(text, &["postgres", "postgresql"])?;
+    let known = ["sslmode", "sslrootcert", "sslcert", "sslkey"];
+    let modes: Vec<_> = url.query_pairs().filter(|(key, _)| key == "sslmode").map(|(_, mode)| mode).collect();
+    let only_known = url.query_pairs().all(|(key, _)| known.contains(&key.as_ref()));
+    let safe = is_loopback(&url) || modes == ["verify-full"];
+    (only_known && modes.len() <= 1 && url.path().len() > 1 && safe).then(|| text.into())
+}
+
 /// Whether an address stays on this machine.
 pub fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
@@ -151,6 +165,26 @@ mod tests {
             ("http://127.0.0.1.example.com", false),
         ] {
             assert_eq!(is_loopback(&Url::parse(text).unwrap()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_ledger_off_loopback_checks_the_certificate() {
+        for (text, accepted) in [
+            ("sqlite:a.db", true),
+            ("sqlite:", false),
+            ("postgres://u:p@127.0.0.1:5432/mfa", true),
+            ("postgresql://u:p@localhost/mfa?sslmode=disable", true),
+            ("postgres://u:p@db.contoso.com/mfa?sslmode=verify-full&sslrootcert=/etc/ca.pem", true),
+            ("postgres://u:p@db.contoso.com/mfa", false),
+            ("postgres://u:p@db.contoso.com/mfa?sslmode=require", false),
+            ("postgres://u:p@db.contoso.com/mfa?sslmode=verify-full&sslmode=disable", false),
+            ("postgres://u:p@127.0.0.1/mfa?host=db.contoso.com", false),
+            ("postgres:///mfa", false),
+            ("postgres://u:p@127.0.0.1", false),
+            ("mysql://u:p@127.0.0.1/mfa", false),
+        ] {
+            assert_eq!(ledger(text).is_some(), accepted, "{text}");
         }
     }
 

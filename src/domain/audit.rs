@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::guard::Decision;
 use super::method::MethodType;
 use super::outcome::{MethodReport, MethodResult, Outcome, OutcomeKind};
-use super::request::{Request, hex};
+use super::request::{Envelope, Request, hex};
 use super::rules::Policy;
 
 /// What a record is about.
@@ -100,6 +100,50 @@ fn base(subject: &Subject<'_>, phase: &str, methods: &[MethodReport], now: Times
     })
 }
 
+/// A dead letter that a person settles, and who.
+#[derive(Debug, Clone, Copy)]
+pub struct Settled<'a> {
+    /// `dead_letter_replayed` or `dead_letter_discarded`.
+    pub event_code: &'a str,
+    /// Who does it, as they say.
+    pub by: &'a str,
+    /// What they note.
+    pub note: Option<&'a str>,
+    /// Why the letter died, as it says.
+    pub reason: &'a str,
+    /// What came with the letter.
+    pub envelope: &'a Envelope,
+    /// The id of the request, the ticket system and the ticket number, as far as they can be read.
+    pub request: [Option<&'a str>; 3],
+    /// The body; the record holds its digest.
+    pub body: &'a [u8],
+}
+
+/// The record before a dead letter is replayed or discarded.
+pub fn settled(letter: &Settled<'_>, now: Timestamp) -> Value {
+    let ([id, system, number], envelope) = (letter.request, letter.envelope);
+    let key = system.zip(id).map(|(system, id)| format!("{system}/{id}"));
+    json!({
+        "category_uid": 3, "category_name": "Identity & Access Management",
+        "class_uid": 3001, "class_name": "Account Change",
+        "activity_id": 99, "activity_name": "Dead Letter Settled", "type_uid": 300_199,
+        "severity_id": 1, "status_id": 0, "status": "Unknown", "time": now.as_millisecond(),
+        "message": "a person settles a dead letter",
+        "metadata": {
+            "version": "1.8.0", "log_name": "audit", "event_code": letter.event_code,
+            "product": {"name": "mfa-reset", "vendor_name": "mfa-reset", "version": env!("CARGO_PKG_VERSION")},
+            "correlation_uid": key,
+        },
+        "actor": {"user": {"uid": letter.by}, "app_name": "mfa-reset"},
+        "user": {"uid": "unresolved"},
+        "unmapped": {
+            "ticket": {"system": system, "number": number}, "note": letter.note,
+            "reason_code": letter.reason, "message_id": envelope.message_id, "producer": envelope.producer,
+            "lane": envelope.lane, "body_sha256": hex(digest::digest(&digest::SHA256, letter.body).as_ref()),
+        },
+    })
+}
+
 /// OCSF's factor types; the numbers are its own.
 fn factor(method: &MethodReport) -> Value {
     let (id, name) = match method.method_type {
@@ -158,8 +202,8 @@ pub fn digest_of(record: &Value) -> Result<String, serde_json::Error> {
 }
 
 /// The first record of a chain: names the instance and the heads of all chains known to the ledger, so that a chain
-/// that vanishes is missed.
-pub fn birth(instance: &str, heads: &[Head], now: Timestamp) -> Value {
+/// that vanishes is missed. With `alone` they all have ended there; else other processes go on with theirs.
+pub fn birth(instance: &str, heads: &[Head], alone: bool, now: Timestamp) -> Value {
     let heads: Vec<Value> =
         heads.iter().map(|head| json!({"chain": head.chain, "seq": head.seq, "digest": head.digest})).collect();
     json!({
@@ -172,6 +216,6 @@ pub fn birth(instance: &str, heads: &[Head], now: Timestamp) -> Value {
         },
         "actor": {"app_name": "mfa-reset"},
         "user": {"uid": instance},
-        "unmapped": {"instance": instance, "heads": heads},
+        "unmapped": {"instance": instance, "alone": alone, "heads": heads},
     })
 }

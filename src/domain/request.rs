@@ -59,6 +59,8 @@ pub struct Envelope {
     pub first_seen: Option<Timestamp>,
     /// How often it was deferred, if this is a worker's own deferred copy.
     pub deferral: u32,
+    /// Whether a person took it out of the dead letters and sent it again.
+    pub replayed: bool,
     /// The W3C trace context.
     pub traceparent: Option<String>,
 }
@@ -74,8 +76,15 @@ impl Envelope {
             producer: None,
             first_seen: None,
             deferral: 0,
+            replayed: false,
             traceparent: None,
         }
+    }
+
+    /// Whether it comes from a retry queue: then it was let in before, and a newer copy may be on its way. A replay is
+    /// judged like a request that comes from its producer again.
+    pub const fn is_deferred_copy(&self) -> bool {
+        self.first_seen.is_some() && !self.replayed
     }
 }
 

@@ -3,12 +3,15 @@
 //! Labels come from enums and constants, never from a request; each valid combination exists from the start, at zero.
 
 mod family;
+mod labels;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus::{Counter, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec};
 use prometheus::{Registry, Result, TextEncoder};
+
+pub use labels::{CHECKS, OPERATIONS, STATUSES};
 
 use crate::domain::guard::{Decision, Rule};
 use crate::domain::method::{self, MethodType};
@@ -17,25 +20,6 @@ use crate::domain::reason::{self, Reason};
 use crate::domain::request::Lane;
 use crate::domain::retry::Cause;
 use family::{counter, counters, gauge, gauges, histogram, histograms, seconds};
-
-/// The calls made to Graph and for its tokens: the label `operation`.
-pub const OPERATIONS: [&str; 11] = [
-    "token",
-    "get_user",
-    "find_user",
-    "find_groups",
-    "batch",
-    "list_memberships",
-    "list_role_assignments",
-    "list_role_eligibilities",
-    "list_methods",
-    "delete_method",
-    "revoke_sessions",
-];
-
-/// The answers that exist from the start: the label `status`. Other HTTP codes appear as they come.
-pub const STATUSES: [&str; 12] =
-    ["200", "204", "400", "401", "403", "404", "429", "500", "503", "504", "timeout", "connect"];
 
 /// For one call, in seconds.
 const CALL: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -107,6 +91,8 @@ metrics! {
     outbox_oldest: Gauge = gauge("outbox_oldest_seconds");
     /// Whether the connection to the broker stands.
     broker_connected: Gauge = gauge("broker_connected");
+    /// Each check of /readyz, 1 where it is well.
+    checks: GaugeVec = gauges("ready", &["check"]);
     /// The version that runs; always 1.
     build_info: GaugeVec = gauges("build_info", &["version"]);
 }
@@ -149,6 +135,7 @@ impl Metrics {
         for entry in reason::TABLE.iter().filter(|entry| entry.outcomes.contains(&OutcomeKind::Rejected)) {
             self.dead_letters.with_label_values(&[entry.code]);
         }
+        self.dead_letters.with_label_values(&[Reason::AttemptsExhausted.code()]);
         for entry in &method::TABLE {
             for result in MethodResult::ALL {
                 self.removals.with_label_values(&[entry.name, result.name()]);
@@ -160,6 +147,7 @@ impl Metrics {
     }
 
     fn start_calls(&self) {
+        self.set_checks(CHECKS.map(|check| (check, false)));
         for operation in OPERATIONS {
             self.graph_request_duration.with_label_values(&[operation]);
             for status in STATUSES {
@@ -276,6 +264,13 @@ impl Metrics {
         self.broker_connected.set(f64::from(u8::from(connected)));
     }
 
+    /// How each check of `/readyz` is.
+    pub fn set_checks(&self, checks: [(&'static str, bool); CHECKS.len()]) {
+        for (check, well) in checks {
+            self.checks.with_label_values(&[check]).set(f64::from(u8::from(well)));
+        }
+    }
+
     /// Everything in Prometheus's text format 0.0.4.
     pub fn render(&self) -> Result<String> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
@@ -362,7 +357,7 @@ mod tests {
     #[test]
     fn the_reference_names_every_metric_with_its_labels() {
         let table = Metrics::new().unwrap().reference_table();
-        assert_eq!(table.lines().count(), 22 + 2, "{table}");
+        assert_eq!(table.lines().count(), 23 + 2, "{table}");
         assert!(table.contains(
             "| `mfa_reset_jobs_total` | counter | `lane`, `outcome`, `reason` | \
              Jobs that ended; a result that is published again does not count. |\n"

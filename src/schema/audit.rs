@@ -6,10 +6,11 @@ use super::{DIALECT, count, method_types, object, or_null, reasons, text_or_null
 use crate::domain::guard::Rule;
 use crate::domain::outcome::{MethodResult, OutcomeKind};
 use crate::domain::profile::Profile;
+use crate::domain::request::Lane;
 
 const DIGEST: &str = "^[0-9a-f]{64}$";
 
-/// The schema of an audit record: the beginning of a chain, an intent, or a conclusion.
+/// The schema of an audit record: the beginning of a chain, an intent, a conclusion, or a dead letter that was settled.
 pub fn audit() -> Value {
     let mut schema = object(json!({
         "category_uid": {"const": 3},
@@ -38,10 +39,15 @@ pub fn audit() -> Value {
     let event = |code: &str, then: Value| json!({"if": {"properties": {"metadata": {"properties": {"event_code": {"const": code}}}}}, "then": then});
     let unmapped = |fields: Value| json!({"properties": {"unmapped": fields}});
     schema["allOf"] = json!([
-        event("chain_start", unmapped(object(json!({"instance": {"type": "string"}, "heads": heads()})))),
+        event(
+            "chain_start",
+            unmapped(object(json!({"instance": {"type": "string"}, "alone": {"type": "boolean"}, "heads": heads()})))
+        ),
         event("intent", reset()),
         event("conclusion", reset()),
         event("conclusion", conclusion()),
+        event("dead_letter_replayed", settled()),
+        event("dead_letter_discarded", settled()),
     ]);
     schema
 }
@@ -51,7 +57,9 @@ fn metadata() -> Value {
     object(json!({
         "version": {"const": "1.8.0"},
         "log_name": {"const": "audit"},
-        "event_code": {"enum": ["chain_start", "intent", "conclusion"]},
+        "event_code": {
+            "enum": ["chain_start", "intent", "conclusion", "dead_letter_replayed", "dead_letter_discarded"],
+        },
         "product": object(product.map(|name| (name.to_owned(), json!({"type": "string"}))).into_iter().collect()),
         "uid": {"type": "string", "description": "chain:sequence"},
         "sequence": {"type": "integer", "minimum": 1},
@@ -127,6 +135,21 @@ fn actor() -> Value {
             "items": object(json!({"decision": {"enum": ["allow", "deny"]}, "policy": policy})),
         },
     }))
+}
+
+/// A dead letter that a person replays or discards.
+fn settled() -> Value {
+    let unmapped = object(json!({
+        "ticket": object(json!({"system": text_or_null(), "number": text_or_null()})),
+        "note": text_or_null(),
+        "reason_code": {"type": "string"},
+        "message_id": text_or_null(),
+        "producer": text_or_null(),
+        "lane": {"enum": Lane::ALL.map(Lane::name)},
+        "body_sha256": {"type": "string", "pattern": DIGEST},
+    }));
+    let actor = object(json!({"user": object(json!({"uid": {"type": "string"}})), "app_name": {"type": "string"}}));
+    object(json!({"actor": actor, "unmapped": unmapped}))
 }
 
 fn conclusion() -> Value {

@@ -13,6 +13,8 @@ pub struct Entry {
     pub n: u64,
     /// When the call came in, in milliseconds since 1970 by the real clock.
     pub at_ms: i64,
+    /// When it had been carried out, by the same clock.
+    pub done_ms: i64,
     pub method: String,
     pub path: String,
     /// 0 when nothing was answered.

@@ -187,6 +187,7 @@ impl World {
         self.journal.write(Entry {
             n: 0,
             at_ms: call.at_ms,
+            done_ms: Timestamp::now().as_millisecond(),
             method: call.method.to_string(),
             path: call.full_path(),
             status: if answered { reply.status } else { 0 },

@@ -56,6 +56,24 @@ impl Broker {
             }
         }
     }
+
+    /// Runs `rabbitmqctl` against a broker of our own.
+    pub fn control(&self, arguments: &[&str]) {
+        let mut command = match self.node.as_ref().expect("a broker of our own") {
+            Node::Container { name, .. } => {
+                let mut command = Command::new("docker");
+                command.args(["exec", name, "rabbitmqctl"]);
+                command
+            }
+            Node::Private { directory, ports, .. } => {
+                let mut command = Command::new("/usr/lib/rabbitmq/bin/rabbitmqctl");
+                command.envs(node_settings(directory.path(), *ports));
+                command
+            }
+        };
+        let done = command.args(arguments).output().expect("rabbitmqctl runs");
+        assert!(done.status.success(), "rabbitmqctl {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
 }
 
 fn container(port: u16) -> Node {
@@ -92,12 +110,9 @@ fn private_node(port: u16) -> Node {
     Node::Private { process, directory, ports, _names: names }
 }
 
-fn spawn_node(directory: &Path, [port, names]: [u16; 2]) -> Process {
-    let script = ["/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/local/sbin/rabbitmq-server"].map(PathBuf::from);
-    let script =
-        script.iter().find(|file| file.exists()).expect("no MFA_TEST_AMQP_URL, no Docker engine, no rabbitmq-server");
+fn node_settings(directory: &Path, [port, names]: [u16; 2]) -> [(&'static str, String); 10] {
     let path = |name: &str| directory.join(name).to_str().unwrap().to_owned();
-    let settings = [
+    [
         ("HOME", path("")),
         ("RABBITMQ_NODENAME", format!("mfa-test-{port}@localhost")),
         ("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1".into()),
@@ -108,8 +123,14 @@ fn spawn_node(directory: &Path, [port, names]: [u16; 2]) -> Process {
         ("RABBITMQ_LOG_BASE", path("log")),
         ("RABBITMQ_ENABLED_PLUGINS_FILE", path("plugins")),
         ("RABBITMQ_CONFIG_FILE", path("none")),
-    ];
-    let process = Process::spawn(script, &[], settings, &directory.join("node.log"));
+    ]
+}
+
+fn spawn_node(directory: &Path, ports: [u16; 2]) -> Process {
+    let script = ["/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/local/sbin/rabbitmq-server"].map(PathBuf::from);
+    let script =
+        script.iter().find(|file| file.exists()).expect("no MFA_TEST_AMQP_URL, no Docker engine, no rabbitmq-server");
+    let process = Process::spawn(script, &[], node_settings(directory, ports), &directory.join("node.log"));
     eventually(Duration::from_secs(120), "the private node starts", || process.output().contains("completed with"));
     process
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::requests::ids;
+use crate::requests::{allowed, ids};
 use crate::simulator::Method;
 use crate::stage::{Stage, until};
 
@@ -122,16 +122,5 @@ impl History {
                 assert!(allowed(profile, kind), "{profile} does not call for {kind}");
             }
         }
-    }
-}
-
-/// Whether a profile may remove this type: written by hand, so that it can disagree with the program.
-fn allowed(profile: &str, kind: &str) -> bool {
-    match profile {
-        "authenticator" => kind == "microsoft_authenticator",
-        "re-register" => kind.starts_with("phone_") || matches!(kind, "microsoft_authenticator" | "software_oath"),
-        "lost-phone" => kind != "phone_office" && (kind == "fido2" || allowed("re-register", kind)),
-        "all" | "compromised" => kind != "password",
-        _ => false,
     }
 }

@@ -21,9 +21,15 @@ mod simulator;
 mod stage;
 
 mod crashes;
+mod dead_letters;
+mod disk;
+mod deferrals;
 mod flow;
 mod footprint;
 mod harness;
+mod hold;
 mod malformed;
 mod outages;
+mod poison;
 mod producers;
+mod trouble;

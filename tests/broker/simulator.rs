@@ -45,12 +45,14 @@ impl Simulator {
         (status == 200).then(|| serde_json::from_str(&text).unwrap())
     }
 
-    /// Lets a user register this mobile phone; it has none at the moment.
-    pub async fn register_mobile(&self, user: &str, number: &str) {
+    /// Lets a user register this mobile phone; it has none at the moment. Gives what the user has now.
+    pub async fn register_mobile(&self, user: &str, number: &str) -> Value {
         let method = json!({"type": "phone_mobile", "value": number});
         let url = format!("{}/_simulator/users/{user}/methods", self.root());
         let answer = client().post(url).json(&method).send().await.unwrap();
-        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        assert!(status.is_success(), "{text}");
+        serde_json::from_str(&text).unwrap()
     }
 
     /// Leaves a user with a password and this mobile phone.
@@ -59,6 +61,34 @@ impl Simulator {
         let url = format!("{}/_simulator/users/{user}", self.root());
         let answer = client().patch(url).json(&methods).send().await.unwrap();
         assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    }
+
+    /// Sets a fault: a call goes wrong in some way.
+    pub async fn spoil(&self, fault: &Value) {
+        let url = format!("{}/_simulator/faults", self.root());
+        let answer = client().post(url).json(fault).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    }
+
+    /// How often the faults have struck that were to strike so often.
+    pub async fn struck(&self, of: u64) -> u64 {
+        let faults = self.get("faults").await.expect("faults");
+        faults.as_array().unwrap().iter().map(|fault| of - fault["times"].as_u64().unwrap()).sum()
+    }
+
+    /// Answers these operations with 429 and so many seconds to wait, until the faults are cleared.
+    pub async fn throttle(&self, operations: &[&str], seconds: u32) {
+        for operation in operations {
+            let fault = json!({"operation": operation, "retry_after": seconds.to_string(), "times": 0});
+            let answer = client().post(format!("{}/_simulator/faults", self.root())).json(&fault).send().await.unwrap();
+            assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+        }
+    }
+
+    /// Lets every call through again.
+    pub async fn clear_faults(&self) {
+        let answer = client().delete(format!("{}/_simulator/faults", self.root())).send().await.unwrap();
+        assert!(answer.status().is_success());
     }
 
     async fn journal(&self) -> Vec<Value> {
@@ -81,7 +111,8 @@ impl Simulator {
     }
 }
 
-fn removal(entry: &Value) -> Method {
+/// The method that a delete in the journal names.
+pub fn removal(entry: &Value) -> Method {
     let path = entry["path"].as_str().unwrap();
     let (_, rest) = path.split_once("/authentication/").unwrap_or((path, path));
     let (collection, id) = rest.trim_end_matches('/').split_once('/').unwrap_or((rest, ""));

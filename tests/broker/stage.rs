@@ -92,8 +92,8 @@ impl Stage {
     /// Starts the worker and gives the time that it took to be ready.
     pub async fn start_worker(&mut self) -> Duration {
         let start = Instant::now();
-        let worker = Process::spawn(&self.program, &["worker"], self.settings(), &self.log());
-        let worker = self.worker.insert(worker);
+        self.launch_worker();
+        let worker = self.worker.as_mut().expect("a worker");
         let ready = format!("http://127.0.0.1:{}/readyz", self.admin_port);
         let limit = Duration::from_secs(30);
         while http(&ready).await.is_none_or(|(status, _)| status != 200) {
@@ -102,6 +102,12 @@ impl Stage {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         start.elapsed()
+    }
+
+    /// Starts the worker and waits for nothing.
+    pub fn launch_worker(&mut self) {
+        let worker = Process::spawn(&self.program, &["worker"], self.settings(), &self.log());
+        self.worker = Some(worker);
     }
 
     /// Kills the worker without a warning.
@@ -124,9 +130,56 @@ impl Stage {
         command.current_dir(self.directory.path()).output().unwrap()
     }
 
+    /// Starts another command of the program with the worker's configuration.
+    pub fn spawn(&self, arguments: &[&str]) -> Process {
+        let log = self.directory.path().join("command.log");
+        Process::spawn(&self.program, arguments, self.settings(), &log)
+    }
+
     /// Whether `/readyz` says yes.
     pub async fn is_ready(&self) -> bool {
         self.admin("readyz").await.is_some_and(|(status, _)| status == 200)
+    }
+
+    /// Waits until nothing is in hand and nothing goes round: after trouble, copies may outlive their requests.
+    pub async fn quiet(&mut self, within: Duration) {
+        let mut quiet_for = 0;
+        until(within, "nothing is in hand, and nothing goes round", async || {
+            // A message on its way from a retry queue to its lane is in neither for a moment.
+            let in_hand = self.metric("mfa_reset_jobs_in_flight", "").await;
+            quiet_for = if in_hand == 0.0 && self.queues.requests_waiting().await == 0 { quiet_for + 1 } else { 0 };
+            quiet_for > 20
+        })
+        .await;
+    }
+
+    /// Waits until Graph has not been called for some seconds.
+    pub async fn graph_is_left_alone(&self) {
+        let mut before = 0;
+        until(Duration::from_secs(60), "Graph is left alone", async || {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let calls = self.simulator.graph_calls().await;
+            std::mem::replace(&mut before, calls) == calls
+        })
+        .await;
+    }
+
+    /// Whether `/livez` says yes.
+    pub async fn is_alive(&self) -> bool {
+        self.admin("livez").await.is_some_and(|(status, _)| status == 200)
+    }
+
+    /// Whether this check of `/readyz` is well; the same must be told by the metric.
+    pub async fn is_well(&self, check: &str) -> bool {
+        let (_, text) = self.admin("readyz").await.expect("/readyz");
+        let body: serde_json::Value = serde_json::from_str(&text).unwrap();
+        body["checks"][check].as_bool().expect("a check")
+    }
+
+    /// How many lines of the worker's log hold these words.
+    pub fn told(&self, words: &str) -> usize {
+        let printed = std::fs::read_to_string(self.log()).unwrap_or_default();
+        printed.lines().filter(|line| line.contains(words)).count()
     }
 
     /// The sum over all series of a metric whose labels contain `label`.

@@ -42,6 +42,7 @@ pub fn envelope() -> Envelope {
         producer: Some("itsm".into()),
         first_seen: None,
         deferral: 0,
+        replayed: false,
         traceparent: None,
     }
 }
@@ -114,6 +115,21 @@ pub fn intent() -> Value {
 
 pub fn conclusion(outcome: &Outcome) -> Value {
     audit::conclusion(&subject(&full(), &policy()), outcome, now())
+}
+
+pub fn settled(event_code: &str) -> Value {
+    let envelope = Envelope { message_id: Some("m-1".into()), ..envelope() };
+    let request = [Some("INC0012345:1"), Some("servicenow"), Some("INC0012345")];
+    let settled = audit::Settled {
+        event_code,
+        by: "sam@contoso.test",
+        note: Some("fixed"),
+        reason: "delivery_limit",
+        envelope: &envelope,
+        request,
+        body: FULL.as_bytes(),
+    };
+    audit::settled(&settled, now())
 }
 
 /// The version changes with every release, and the digest with it.

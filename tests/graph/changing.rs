@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use mfa_reset::adapters::graph::{Graph, Operation, Status};
 use mfa_reset::domain::method::{Method, MethodType};
 use mfa_reset::domain::outcome::Fault;
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use wiremock::ResponseTemplate;
 
-use crate::bench::{Bench, USER, error, phone_path, settings};
+use crate::bench::{Bench, TOKEN_PATH, USER, error, phone_path, settings};
 
 const AWAY: Reason = Reason::GraphUnavailable;
 const LAST: &str = "Cannot delete default method with other methods configured. Please change default method.";
@@ -67,7 +68,7 @@ async fn a_removal_tells_what_happened(
         })
         .await;
     let call = Uuid::new_v4();
-    let removal = bench.graph.remove(USER, &Bench::phone(), call).await;
+    let removal = bench.graph.remove(USER, &Bench::phone(), call, Timestamp::now()).await;
     match (&removal, &expected) {
         (Err(Fault::Throttled { after }), Err(Fault::Throttled { .. })) => assert!(!after.is_zero()),
         _ => assert_eq!(removal, expected),
@@ -94,7 +95,7 @@ async fn a_revocation_tells_what_happened(#[case] status: u16, #[case] expected:
     let bench = Bench::new().await;
     let path = format!("/v1.0/users/{USER}/revokeSignInSessions");
     bench.answer(&path, move |_, _| ResponseTemplate::new(status).set_body_json(json!({"value": true}))).await;
-    assert_eq!(bench.graph.revoke_sessions(USER, Uuid::new_v4()).await, expected);
+    assert_eq!(bench.graph.revoke_sessions(USER, Uuid::new_v4(), Timestamp::now()).await, expected);
     let requests = bench.requests(&path).await;
     assert_eq!((requests.len(), requests[0].method.as_str()), (1, "POST"));
     assert_eq!(requests[0].headers["content-length"], "0");
@@ -105,10 +106,10 @@ async fn a_hold_is_kept_by_every_call() {
     let bench = Bench::new().await;
     bench.answer(&phone_path(), |_, _| ResponseTemplate::new(503).insert_header("Retry-After", "600")).await;
     let unknown = Err(Fault::Unknown { reason: AWAY });
-    assert_eq!(bench.graph.remove(USER, &Bench::phone(), Uuid::new_v4()).await, unknown);
+    assert_eq!(bench.graph.remove(USER, &Bench::phone(), Uuid::new_v4(), Timestamp::now()).await, unknown);
     let held = |result| matches!(result, Err(Fault::Throttled { after }) if after > Duration::from_secs(599));
-    assert!(held(bench.graph.remove(USER, &Bench::phone(), Uuid::new_v4()).await.map(|_| ())));
-    assert!(held(bench.graph.revoke_sessions(USER, Uuid::new_v4()).await));
+    assert!(held(bench.graph.remove(USER, &Bench::phone(), Uuid::new_v4(), Timestamp::now()).await.map(|_| ())));
+    assert!(held(bench.graph.revoke_sessions(USER, Uuid::new_v4(), Timestamp::now()).await));
     assert!(held(bench.graph.admit(Lane::Tickets, &CancellationToken::new()).await));
     assert_eq!(bench.requests(&phone_path()).await.len(), 1);
     assert!(bench.graph.held_until().is_some());
@@ -121,7 +122,7 @@ async fn what_graph_did_not_hear_is_not_unknown() {
     let nowhere = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let graph = Graph::new(settings(&nowhere, &bench.server.uri(), &Arc::default())).unwrap();
-    let fault = graph.remove(USER, &Bench::phone(), Uuid::new_v4()).await;
+    let fault = graph.remove(USER, &Bench::phone(), Uuid::new_v4(), Timestamp::now()).await;
     assert_eq!(fault, Err(Fault::Transient { reason: AWAY }));
 }
 
@@ -136,7 +137,7 @@ async fn a_connection_that_breaks_after_the_request_leaves_the_outcome_unknown()
         assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
     };
     let phone = Bench::phone();
-    let (fault, ()) = tokio::join!(graph.remove(USER, &phone, Uuid::new_v4()), cut);
+    let (fault, ()) = tokio::join!(graph.remove(USER, &phone, Uuid::new_v4(), Timestamp::now()), cut);
     assert_eq!(fault, Err(Fault::Unknown { reason: AWAY }));
 }
 
@@ -145,7 +146,7 @@ async fn an_answer_that_comes_too_late_leaves_the_outcome_unknown() {
     let bench = Bench::without_tokens(|settings| settings.timeout = Duration::from_millis(300)).await;
     bench.grant(|_| json!({"access_token": "token", "expires_in": 3599})).await;
     bench.answer(&phone_path(), |_, _| ResponseTemplate::new(204).set_delay(Duration::from_secs(2))).await;
-    let fault = bench.graph.remove(USER, &Bench::phone(), Uuid::new_v4()).await;
+    let fault = bench.graph.remove(USER, &Bench::phone(), Uuid::new_v4(), Timestamp::now()).await;
     assert_eq!(fault, Err(Fault::Unknown { reason: AWAY }));
     assert_eq!(bench.statuses(Operation::DeleteMethod), [Status::Timeout]);
 }
@@ -158,7 +159,7 @@ async fn an_answer_that_comes_too_late_leaves_the_outcome_unknown() {
 async fn what_cannot_be_removed_is_not_asked_for(#[case] method_type: MethodType, #[case] id: &str) {
     let bench = Bench::new().await;
     let method = Method { id: id.to_owned(), method_type, ..Bench::phone() };
-    assert_eq!(bench.graph.remove(USER, &method, Uuid::new_v4()).await, Ok(Removal::Impossible));
+    assert_eq!(bench.graph.remove(USER, &method, Uuid::new_v4(), Timestamp::now()).await, Ok(Removal::Impossible));
     assert!(bench.server.received_requests().await.unwrap().is_empty());
 }
 
@@ -168,5 +169,21 @@ async fn a_strange_id_stays_one_segment() {
     let path = format!("/v1.0/users/{USER}/authentication/fido2Methods/a%2Fb%23c");
     bench.answer(&path, |_, _| ResponseTemplate::new(204)).await;
     let method = Method { id: "a/b#c".to_owned(), method_type: MethodType::Fido2, ..Bench::phone() };
-    assert_eq!(bench.graph.remove(USER, &method, Uuid::new_v4()).await, Ok(Removal::Removed));
+    assert_eq!(bench.graph.remove(USER, &method, Uuid::new_v4(), Timestamp::now()).await, Ok(Removal::Removed));
+}
+
+/// Nobody knows what happened between the check of the lease and the call: the process may have been frozen.
+#[rstest]
+#[case::long_ago(-6)]
+#[case::before_the_clock_was_set_back(60)]
+#[tokio::test]
+async fn nothing_is_changed_on_a_check_of_another_time(#[case] seconds: i64) {
+    let bench = Bench::new().await;
+    let checked = Timestamp::now() + SignedDuration::from_secs(seconds);
+    let removal = bench.graph.remove(USER, &Bench::phone(), Uuid::new_v4(), checked).await;
+    assert_eq!(removal, Err(Fault::LeaseLost));
+    assert_eq!(bench.graph.revoke_sessions(USER, Uuid::new_v4(), checked).await, Err(Fault::LeaseLost));
+    assert_eq!(bench.statuses(Operation::DeleteMethod), []);
+    let asked = bench.server.received_requests().await.unwrap();
+    assert!(asked.iter().all(|request| request.url.path() == TOKEN_PATH), "nothing but a token was asked for");
 }

@@ -101,14 +101,14 @@ async fn methods_go_one_by_one_and_the_default_last() {
     let mut methods = graph.list_methods(Lane::Tickets, &id, &Trail::default()).await.unwrap();
     methods.retain(|method| method.method_type != MethodType::Password);
     methods.sort_by_key(|method| method.method_type != MethodType::PhoneMobile);
-    let refused = graph.remove(&id, &methods[0], Uuid::new_v4()).await;
+    let refused = graph.remove(&id, &methods[0], Uuid::new_v4(), jiff::Timestamp::now()).await;
     assert_eq!(refused, Ok(Removal::Refused(Refusal::Default)));
     for method in methods.iter().rev() {
         graph.admit(Lane::Tickets, &CancellationToken::new()).await.unwrap();
-        assert_eq!(graph.remove(&id, method, Uuid::new_v4()).await, Ok(Removal::Removed));
+        assert_eq!(graph.remove(&id, method, Uuid::new_v4(), jiff::Timestamp::now()).await, Ok(Removal::Removed));
     }
-    assert_eq!(graph.remove(&id, &methods[1], Uuid::new_v4()).await, Ok(Removal::NotFound));
-    graph.revoke_sessions(&id, Uuid::new_v4()).await.unwrap();
+    assert_eq!(graph.remove(&id, &methods[1], Uuid::new_v4(), jiff::Timestamp::now()).await, Ok(Removal::NotFound));
+    graph.revoke_sessions(&id, Uuid::new_v4(), jiff::Timestamp::now()).await.unwrap();
     assert_eq!(graph.list_methods(Lane::Tickets, &id, &Trail::default()).await.unwrap().len(), 1);
 }
 
@@ -120,7 +120,7 @@ async fn an_effect_whose_answer_is_lost_is_unknown() {
     let key = methods.iter().find(|method| method.method_type == MethodType::Fido2).unwrap();
     for mode in ["stall", "close", "drop_after_apply"] {
         tenant.fault(json!({"operation": "delete_method", "mode": mode})).await;
-        let fault = tenant.graph.remove(&id, key, Uuid::new_v4()).await;
+        let fault = tenant.graph.remove(&id, key, Uuid::new_v4(), jiff::Timestamp::now()).await;
         assert!(matches!(fault, Err(Fault::Unknown { .. })), "{mode}: {fault:?}");
     }
     let left = tenant.graph.list_methods(Lane::Tickets, &id, &Trail::default()).await.unwrap();

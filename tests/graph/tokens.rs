@@ -92,7 +92,7 @@ async fn a_refused_token_is_dropped_and_the_call_sent_once_more() {
     let bench = Bench::new().await;
     bench.answer(&phone_path(), |n, _| ResponseTemplate::new(if n == 1 { 401 } else { 204 })).await;
     let call = Uuid::new_v4();
-    assert_eq!(bench.graph.remove(USER, &Bench::phone(), call).await, Ok(Removal::Removed));
+    assert_eq!(bench.graph.remove(USER, &Bench::phone(), call, jiff::Timestamp::now()).await, Ok(Removal::Removed));
     let requests = bench.requests(&phone_path()).await;
     let tokens: Vec<_> = requests.iter().map(|request| &request.headers["authorization"]).collect();
     assert_eq!(tokens, ["Bearer token-1", "Bearer token-2"]);

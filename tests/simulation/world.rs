@@ -217,7 +217,7 @@ impl Ports for World {
             if let Some(event) = &row.concluded {
                 return Ok(Recall::Concluded(Box::new(event.clone())));
             }
-            if job.envelope.first_seen.is_some() && job.envelope.deferral < row.lease.deferrals {
+            if job.envelope.is_deferred_copy() && job.envelope.deferral < row.lease.deferrals {
                 return Ok(Recall::Superseded);
             }
             if row.leased {

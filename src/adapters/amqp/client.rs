@@ -4,6 +4,7 @@
 //! system reads.
 
 use futures_util::StreamExt;
+use jiff::Timestamp;
 use lapin::Consumer;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::connect::{Access, Link, answer};
-use super::{Ending, Lost, Outgoing, PublishError, Publisher, SessionError, Settings};
+use super::{Ending, Letter, Lost, Outgoing, PublishError, Publisher, SessionError, Settings};
 use crate::domain::request::Lane;
 
 /// A request to be published.
@@ -51,8 +52,18 @@ pub struct Answer {
 impl Client {
     /// Connects; checks nothing of the topology, since a request that no queue takes comes back.
     pub async fn open(settings: &Settings) -> Result<Self, SessionError> {
+        Self::connect(settings, "submit").await
+    }
+
+    /// The same to replay dead letters; apart from the connection they are read from, since a broker short of memory
+    /// stops those that publish.
+    pub async fn to_replay(settings: &Settings) -> Result<Self, SessionError> {
+        Self::connect(settings, "replay").await
+    }
+
+    async fn connect(settings: &Settings, purpose: &str) -> Result<Self, SessionError> {
         let access = Access::read(settings)?;
-        let link = access.connect("submit").await?;
+        let link = access.connect(purpose).await?;
         let ending = Ending::new(CancellationToken::new());
         let (_, blocked) = watch::channel(false);
         let publisher = Publisher::open(&link.connection, &settings.prefix, access.user(), blocked, ending).await?;
@@ -81,6 +92,12 @@ impl Client {
     /// Publishes a request and waits until a queue has stored it.
     pub async fn submit(&self, submission: &Submission) -> Result<(), PublishError> {
         self.publisher.publish(&Outgoing::request(submission)).await
+    }
+
+    /// Publishes a copy of a dead letter to its lane and waits until a queue has stored it.
+    pub async fn replay(&self, letter: &Letter, now: Timestamp) -> Result<(), PublishError> {
+        let copy = Outgoing::replay(&letter.body, &letter.envelope, letter.first_seen(now));
+        self.publisher.publish(&copy).await
     }
 
     /// Says goodbye; the queue for results goes with the connection.

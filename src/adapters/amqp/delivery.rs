@@ -21,6 +21,15 @@ pub enum Incoming {
     Ended(String),
 }
 
+/// What we noted on a copy of a message that kept coming back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Suspicion {
+    /// How often it was tried on its own and did not come to an end.
+    pub deaths: u32,
+    /// Whether it is its turn: this try is counted already.
+    pub turn: bool,
+}
+
 /// A message in hand.
 pub struct Delivery {
     /// The body.
@@ -31,6 +40,8 @@ pub struct Delivery {
     pub redelivered: bool,
     /// How often the broker counts it as delivered before.
     pub delivery_count: u64,
+    /// What we noted, if this is a copy of ours that kept coming back.
+    pub suspicion: Option<Suspicion>,
     acker: Acker,
     ending: Ending,
 }
@@ -40,6 +51,7 @@ impl Delivery {
         Self {
             envelope: envelope::read(&delivery.properties, lane, us),
             delivery_count: envelope::delivery_count(&delivery.properties),
+            suspicion: envelope::suspicion(&delivery.properties, us),
             redelivered: delivery.redelivered,
             body: delivery.data,
             acker: delivery.acker,

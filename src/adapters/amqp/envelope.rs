@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
+use super::Suspicion;
+use super::outgoing::REASON;
 use crate::domain::request::{Envelope, Lane};
 
 /// When a worker first saw the request, RFC 3339.
@@ -14,10 +16,16 @@ pub(super) const FIRST_SEEN: &str = "x-mfa-first-seen";
 pub(super) const ATTEMPT: &str = "x-mfa-attempt";
 /// The broker user that published the original; empty if the broker knew of none.
 pub(super) const PRODUCER: &str = "x-mfa-producer";
+/// On a copy of what kept coming back: how often it was tried on its own.
+pub(super) const DEATHS: &str = "x-mfa-deaths";
+/// On such a copy: whether it is its turn.
+pub(super) const TURN: &str = "x-mfa-turn";
+/// Is there where a person has taken the message out of the dead letters and sent it again.
+pub(super) const REPLAYED: &str = "x-mfa-replayed";
 /// The W3C trace context.
 pub(super) const TRACEPARENT: &str = "traceparent";
 /// How often the broker delivered the message before.
-const DELIVERY_COUNT: &str = "x-delivery-count";
+pub(super) const DELIVERY_COUNT: &str = "x-delivery-count";
 
 /// Reads the envelope of a delivery. `us` is the user we log in as.
 pub(super) fn read(properties: &BasicProperties, lane: Lane, us: &str) -> Envelope {
@@ -33,8 +41,14 @@ pub(super) fn read(properties: &BasicProperties, lane: Lane, us: &str) -> Envelo
         producer: user,
         first_seen: None,
         deferral: 0,
+        // Moved out of the dead letters by other means than ours, it is still one.
+        replayed: ours && (headers.contains_key(REPLAYED) || headers.contains_key(REASON)),
         traceparent: header(headers, TRACEPARENT).filter(|text| is_traceparent(text)),
     };
+    if !ours && [PRODUCER, REPLAYED].iter().any(|mark| headers.contains_key(mark)) {
+        // A copy, but not of ours: whoever carried it did not ask.
+        envelope.producer = None;
+    }
     if ours {
         envelope.first_seen = header(headers, FIRST_SEEN).and_then(|text| text.parse::<Timestamp>().ok());
         envelope.deferral = integer(headers, ATTEMPT).and_then(|number| u32::try_from(number).ok()).unwrap_or(0);
@@ -52,18 +66,31 @@ pub(super) fn delivery_count(properties: &BasicProperties) -> u64 {
     count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0)
 }
 
-fn text(property: &Option<ShortString>) -> Option<String> {
+/// What we noted on a copy of what kept coming back. `us` is the user we log in as.
+pub(super) fn suspicion(properties: &BasicProperties, us: &str) -> Option<Suspicion> {
+    let ours = text(properties.user_id()).as_deref() == Some(us);
+    let headers = properties.headers().as_ref().filter(|_| ours)?;
+    let deaths = u32::try_from(integer(headers, DEATHS)?).ok()?;
+    Some(Suspicion { deaths, turn: integer(headers, TURN) == Some(1) })
+}
+
+pub(super) fn text(property: &Option<ShortString>) -> Option<String> {
     property.as_ref().map(ToString::to_string).filter(|text| !text.is_empty())
 }
 
-/// A header of at most 255 bytes of text, in whatever type the sender's library chose.
-fn header(headers: &FieldTable, name: &str) -> Option<String> {
+/// A header of at most 255 bytes of text.
+pub(super) fn header(headers: &FieldTable, name: &str) -> Option<String> {
+    words(headers, name).filter(|text| text.len() <= 255)
+}
+
+/// A header that is text, in whatever type the sender's library chose.
+pub(super) fn words(headers: &FieldTable, name: &str) -> Option<String> {
     let bytes = match headers.inner().get(name)? {
         value if value.as_short_string().is_some() => value.as_short_string()?.as_str().as_bytes(),
         value if value.as_long_string().is_some() => value.as_long_string()?.as_bytes(),
         value => value.as_byte_array()?.as_slice(),
     };
-    std::str::from_utf8(bytes).ok().filter(|text| text.len() <= 255).map(str::to_owned)
+    std::str::from_utf8(bytes).ok().map(str::to_owned)
 }
 
 /// A header that is a whole number, in whatever width the sender's library chose.
@@ -115,12 +142,15 @@ mod tests {
 
     fn marks() -> Vec<(&'static str, AMQPValue)> {
         let first_seen = long("2026-11-21T09:15:07Z");
-        vec![(FIRST_SEEN, first_seen), (ATTEMPT, AMQPValue::LongInt(3)), (PRODUCER, long("servicenow"))]
+        let mut marks =
+            vec![(FIRST_SEEN, first_seen), (ATTEMPT, AMQPValue::LongInt(3)), (PRODUCER, long("servicenow"))];
+        marks.push((REPLAYED, AMQPValue::Boolean(true)));
+        marks
     }
 
     #[rstest]
     #[case::our_own(Some("mfa"), Some("servicenow"), 3)]
-    #[case::of_a_stranger(Some("eve"), Some("eve"), 0)]
+    #[case::of_a_stranger(Some("eve"), None, 0)]
     #[case::of_nobody(None, None, 0)]
     fn marks_are_believed_only_on_our_own_copies(
         #[case] user: Option<&str>,
@@ -129,7 +159,7 @@ mod tests {
     ) {
         let envelope = read(&properties(user, &marks()), Lane::Batch, "mfa");
         assert_eq!((envelope.producer.as_deref(), envelope.deferral), (producer, deferral));
-        assert_eq!(envelope.first_seen.is_some(), deferral > 0);
+        assert_eq!((envelope.first_seen.is_some(), envelope.replayed), (deferral > 0, deferral > 0));
         assert_eq!((envelope.lane, envelope.message_id.as_deref()), (Lane::Batch, Some("m")));
     }
 
@@ -138,6 +168,16 @@ mod tests {
         let copy = properties(Some("mfa"), &[(PRODUCER, long(""))]);
         assert_eq!(read(&copy, Lane::Tickets, "mfa").producer, None);
         assert_eq!(read(&properties(Some("mfa"), &[]), Lane::Tickets, "mfa").producer.as_deref(), Some("mfa"));
+    }
+
+    #[test]
+    fn a_suspicion_is_believed_only_on_our_own_copies() {
+        let noted = [(DEATHS, AMQPValue::LongLongInt(2)), (TURN, AMQPValue::LongLongInt(1))];
+        let ours = suspicion(&properties(Some("mfa"), &noted), "mfa");
+        assert_eq!(ours, Some(Suspicion { deaths: 2, turn: true }));
+        assert_eq!(suspicion(&properties(Some("eve"), &noted), "mfa"), None);
+        assert_eq!(suspicion(&properties(None, &noted), "mfa"), None);
+        assert_eq!(suspicion(&properties(Some("mfa"), &marks()), "mfa"), None);
     }
 
     #[rstest]

@@ -115,6 +115,7 @@ async fn pump(mut consumer: Consumer, pipe: Arc<Pipe>, stopping: CancellationTok
             }
         }
     };
-    _ = pipe.sender.send(Incoming::Ended(why.clone()));
-    pipe.ending.end(why);
+    // First, or whoever hears of it asks in vain for the reason.
+    pipe.ending.end(why.clone());
+    _ = pipe.sender.send(Incoming::Ended(why));
 }

@@ -5,10 +5,12 @@
 
 mod client;
 mod connect;
+mod dead_letters;
 mod delivery;
 mod envelope;
 mod guard;
 mod lane;
+mod letter;
 mod outgoing;
 mod publisher;
 mod session;
@@ -22,7 +24,9 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 pub use client::{Answer, Client, Results, Submission};
-pub use delivery::{Delivery, Incoming};
+pub use dead_letters::{DeadLetters, Held};
+pub use delivery::{Delivery, Incoming, Suspicion};
+pub use letter::Letter;
 pub use outgoing::Outgoing;
 pub use publisher::{PublishError, Publisher};
 pub use session::{Inbox, Session};

@@ -10,8 +10,8 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString, ShortStringError};
 use serde_json::Value;
 
-use super::envelope::{ATTEMPT, FIRST_SEEN, PRODUCER, TRACEPARENT};
-use super::{Submission, word};
+use super::envelope::{ATTEMPT, DEATHS, FIRST_SEEN, PRODUCER, REPLAYED, TRACEPARENT, TURN};
+use super::{Submission, Suspicion, word};
 use crate::domain::event::Event;
 use crate::domain::request::Envelope;
 
@@ -65,6 +65,21 @@ impl Outgoing {
         Self::copy("retry", key, body, envelope, Some(first_seen), deferral)
     }
 
+    /// The delivery as it is, once more after `step`: the broker counts anew how often it comes back, we go on counting.
+    pub fn again(body: &[u8], envelope: &Envelope, step: Duration, suspicion: Option<Suspicion>) -> Self {
+        let key = format!("{}.{}", word(envelope.lane), step.as_secs());
+        let mut out = Self::copy("retry", key, body, envelope, envelope.first_seen, envelope.deferral);
+        if let Some(Suspicion { deaths, turn }) = suspicion {
+            out.headers.push((DEATHS, AMQPValue::LongLongInt(deaths.into())));
+            out.headers.push((TURN, AMQPValue::LongLongInt(turn.into())));
+        }
+        // Its producer is still to be checked.
+        if envelope.replayed {
+            out.headers.push((REPLAYED, AMQPValue::Boolean(true)));
+        }
+        out
+    }
+
     /// A copy of a delivery for those who look into what went wrong.
     pub fn dead_letter(
         body: &[u8],
@@ -79,6 +94,14 @@ impl Outgoing {
         out.head(REASON, Some(reason));
         let detail = detail.map(|detail| detail.chars().take(MAX_DETAIL).collect::<String>());
         out.head(DETAIL, detail.as_deref());
+        out
+    }
+
+    /// A copy of a dead letter for the lane it came through, to pass every check again.
+    pub(super) fn replay(body: &[u8], envelope: &Envelope, first_seen: Option<Timestamp>) -> Self {
+        let key = word(envelope.lane).to_owned();
+        let mut out = Self::copy("requests", key, body, envelope, first_seen, envelope.deferral);
+        out.headers.push((REPLAYED, AMQPValue::Boolean(true)));
         out
     }
 
@@ -199,6 +222,7 @@ mod tests {
             producer: Some("servicenow".into()),
             first_seen: None,
             deferral: 0,
+            replayed: false,
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
         }
     }
@@ -227,6 +251,40 @@ mod tests {
         let nobody = Envelope { producer: None, ..envelope() };
         let copy = Outgoing::retry(b"{}", &nobody, Duration::from_secs(60), first_seen, 1).letter("mfa", "worker");
         assert_eq!(envelope::read(&copy.unwrap().properties, Lane::Batch, "worker").producer, None);
+    }
+
+    #[test]
+    fn what_comes_again_is_what_it_was() {
+        let suspicion = Suspicion { deaths: 3, turn: true };
+        let again = Outgoing::again(b"{}", &envelope(), Duration::from_secs(10), Some(suspicion));
+        let letter = again.letter("mfa", "worker").unwrap();
+        assert_eq!((letter.exchange.as_str(), letter.key.as_str()), ("mfa.retry", "batch.10"));
+        // No first-seen mark, which would let a producer in that may not ask.
+        assert_eq!(envelope::read(&letter.properties, Lane::Batch, "worker"), envelope());
+        assert_eq!(envelope::suspicion(&letter.properties, "worker"), Some(suspicion));
+        let first_seen = Some(Timestamp::from_second(1_800_000_000).unwrap());
+        for replayed in [false, true] {
+            let seen = Envelope { first_seen, deferral: 7, replayed, ..envelope() };
+            let again = Outgoing::again(b"{}", &seen, Duration::from_secs(10), None).letter("mfa", "worker").unwrap();
+            assert_eq!(envelope::read(&again.properties, Lane::Batch, "worker"), seen);
+            assert_eq!(envelope::suspicion(&again.properties, "worker"), None);
+        }
+    }
+
+    #[test]
+    fn a_replay_keeps_its_times_and_its_producer_and_says_what_it_is() {
+        let first_seen: Timestamp = "2026-11-21T09:15:07.123456789Z".parse().unwrap();
+        let dead = Envelope { first_seen: Some(first_seen), deferral: 2, ..envelope() };
+        let letter = Outgoing::replay(b"{}", &dead, dead.first_seen).letter("mfa", "worker").unwrap();
+        assert_eq!((letter.exchange.as_str(), letter.key.as_str()), ("mfa.requests", "batch"));
+        let read = envelope::read(&letter.properties, Lane::Batch, "worker");
+        assert_eq!(read, Envelope { replayed: true, ..dead });
+        assert!(!read.is_deferred_copy());
+
+        let of_nobody = Envelope { producer: None, ..envelope() };
+        let letter = Outgoing::replay(b"{}", &of_nobody, None).letter("mfa", "worker").unwrap();
+        let read = envelope::read(&letter.properties, Lane::Batch, "worker");
+        assert_eq!((read.producer, read.first_seen), (None, None));
     }
 
     #[test]

@@ -63,6 +63,14 @@ impl Session {
         Ok((session, Inbox { tickets, batch }))
     }
 
+    /// Looks over the topology once more, and declares what is missing where it may, on a connection of its own.
+    pub async fn mend(settings: &Settings) -> Result<(), SessionError> {
+        let link = Access::read(settings)?.connect("mend").await?;
+        let mended = topology::ensure(&link.connection, &settings.prefix, settings.declare).await;
+        link.close().await;
+        mended
+    }
+
     /// Begins to consume a lane, with as many deliveries in hand as its prefetch says; nothing if it does already. To be
     /// awaited to the end.
     pub async fn consume(&self, lane: Lane) -> Result<(), Lost> {

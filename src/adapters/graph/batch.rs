@@ -67,7 +67,8 @@ impl Graph {
         trail.push(id);
         open.iter().for_each(|index| trail.push(ids[*index]));
         let url = self.url("$batch", None);
-        let call = Call { operation: Operation::Batch, method: Method::POST, url, id, body: Some(&body) };
+        let call =
+            Call { operation: Operation::Batch, method: Method::POST, url, id, body: Some(&body), checked: None };
         let token = self.tokens.current().await?;
         let started = Instant::now();
         let answer = fault::reading(self.send(&call).await?, self.gate.remaining())?;

@@ -19,6 +19,7 @@ use super::observe::{Observed, Operation, Status};
 use super::token::Token;
 use crate::domain::outcome::Fault;
 use crate::domain::reason::Reason;
+use crate::ports::CHECK_HOLDS;
 
 /// A request to Graph.
 pub(super) struct Call<'a> {
@@ -28,14 +29,27 @@ pub(super) struct Call<'a> {
     /// Its `client-request-id`.
     pub(super) id: Uuid,
     pub(super) body: Option<&'a Value>,
+    /// When the lease was checked that it rests on, if it changes anything.
+    pub(super) checked: Option<Timestamp>,
+}
+
+impl Call<'_> {
+    /// Stops a call at the last moment whose check is old: the process was frozen, or waited long for a token.
+    fn may_go(&self) -> Result<(), Fault> {
+        let fresh = |checked: Timestamp| {
+            (checked..checked.saturating_add(CHECK_HOLDS).unwrap_or(checked)).contains(&Timestamp::now())
+        };
+        if self.checked.is_none_or(fresh) { Ok(()) } else { Err(Fault::LeaseLost) }
+    }
 }
 
 impl Graph {
     /// Sends a request, and once more with a fresh token where the first did not work, all within one time-out. A
-    /// fault means that there is no token, so nothing happened.
+    /// fault means that there is no token, or that the lease has to be checked again; either way nothing happened.
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<Ending, Fault> {
         let deadline = Instant::now() + self.timeout;
         let token = self.token_by(deadline).await?;
+        call.may_go()?;
         let ending = self.exchange(call, &token, deadline).await;
         let refused = ending.as_ref().is_ok_and(|answer| fault::meaning(answer) == Meaning::TokenRefused);
         if !refused || !self.tokens.reject(&token) {
@@ -46,6 +60,7 @@ impl Graph {
         if !self.gate.remaining().is_zero() {
             return Ok(ending);
         }
+        call.may_go()?;
         Ok(self.exchange(call, &token, deadline).await)
     }
 

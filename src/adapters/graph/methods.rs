@@ -1,5 +1,6 @@
 //! A user's authentication methods: list them, remove one; and revoke the user's sessions.
 
+use jiff::Timestamp;
 use reqwest::Method as HttpMethod;
 use serde_json::Value;
 use uuid::Uuid;
@@ -67,24 +68,30 @@ impl Graph {
         }
     }
 
-    /// Removes one method: one request, sent at once. The caller has been admitted and has checked its lease.
-    pub async fn remove(&self, user_id: &str, method: &Method, call: Uuid) -> Result<Removal, Fault> {
+    /// Removes one method: one request, sent at once. The caller has been admitted, and checked its lease then.
+    pub async fn remove(
+        &self,
+        user_id: &str,
+        method: &Method,
+        call: Uuid,
+        checked: Timestamp,
+    ) -> Result<Removal, Fault> {
         let nameless = method.id.chars().all(|letter| letter == '.');
         let Some(collection) = method.method_type.entry().collection.filter(|_| !nameless) else {
             return Ok(Removal::Impossible);
         };
         let path = format!("users/{}/authentication/{collection}/{}", encode(user_id), encode(&method.id));
         let (operation, url) = (Operation::DeleteMethod, self.url(&path, None));
-        let call = Call { operation, method: HttpMethod::DELETE, url, id: call, body: None };
+        let call = Call { operation, method: HttpMethod::DELETE, url, id: call, body: None, checked: Some(checked) };
         let ending = self.send_now(&call).await?;
         fault::removal(&ending, self.gate.remaining())
     }
 
-    /// Revokes the user's sessions: one request, sent at once. The caller has been admitted and has checked its lease.
-    pub async fn revoke_sessions(&self, user_id: &str, call: Uuid) -> Result<(), Fault> {
+    /// Revokes the user's sessions: one request, sent at once. The caller has been admitted, and checked its lease then.
+    pub async fn revoke_sessions(&self, user_id: &str, call: Uuid, checked: Timestamp) -> Result<(), Fault> {
         let url = self.url(&format!("users/{}/revokeSignInSessions", encode(user_id)), None);
         let operation = Operation::RevokeSessions;
-        let call = Call { operation, method: HttpMethod::POST, url, id: call, body: None };
+        let call = Call { operation, method: HttpMethod::POST, url, id: call, body: None, checked: Some(checked) };
         let ending = self.send_now(&call).await?;
         fault::revocation(&ending, self.gate.remaining())
     }

@@ -52,7 +52,7 @@ impl Graph {
             self.admitted(lane, 1).await?;
             let id = Uuid::new_v4();
             trail.push(id);
-            let call = Call { operation, method: Method::GET, url: url.clone(), id, body: None };
+            let call = Call { operation, method: Method::GET, url: url.clone(), id, body: None, checked: None };
             let ending = self.send(&call).await?;
             match fault::reading(ending, self.gate.remaining()) {
                 Ok(answer) => return Ok(answer),

@@ -3,10 +3,9 @@
 use std::io::{self, Write};
 
 use futures_util::TryStreamExt;
-use sqlx::ConnectOptions;
-use sqlx::sqlite::SqliteConnectOptions;
 
-use super::open::{OpenError, place};
+use super::open::OpenError;
+use super::place::Place;
 
 /// Why a log cannot be exported.
 #[derive(Debug, thiserror::Error)]
@@ -25,9 +24,8 @@ pub enum ExportError {
 /// Writes the audit log as JSON Lines, chain by chain, and tells how many lines there were; with `about`, only the
 /// records of this ticket number, request id or user's object id. A worker may go on working meanwhile.
 pub async fn export(url: &str, out: &mut (dyn Write + Send), about: Option<&str>) -> Result<u64, ExportError> {
-    let path = place(url).map_err(ExportError::Open)?.ok_or(ExportError::Open(OpenError::Url))?;
-    let options = SqliteConnectOptions::new().filename(path).read_only(true).disable_statement_logging();
-    let mut conn = options.connect().await.map_err(ExportError::Read)?;
+    let place = Place::parse(url).map_err(ExportError::Open)?;
+    let mut conn = place.connect_to_read().await.map_err(ExportError::Read)?;
     let select = "SELECT line FROM audit JOIN (SELECT chain AS c, MIN(id) AS first FROM audit GROUP BY chain) AS birth \
                   ON chain = birth.c WHERE $1 = '' OR $1 IN (ticket, request, user_id) ORDER BY birth.first, id";
     let mut lines = sqlx::query_scalar::<_, String>(select).bind(about.unwrap_or_default()).fetch(&mut conn);

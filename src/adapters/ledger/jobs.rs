@@ -3,10 +3,10 @@
 //! A [`Fault`] inside a result is what the ledger found; whatever was written beside it stays written.
 
 use jiff::Timestamp;
-use sqlx::{query, query_as, query_scalar};
+use sqlx::{AssertSqlSafe, query, query_as, query_scalar};
 use tokio::time::Instant;
 
-use super::writer::Writer;
+use super::writer::{Writer, millis};
 use super::{Ledger, decode, moment, plans};
 use crate::domain::outcome::Fault;
 use crate::domain::request::{Envelope, Request};
@@ -26,6 +26,7 @@ pub(super) struct Row {
     told: i64,
     pub(super) lease_fence: i64,
     lease_until: i64,
+    lease_grace: i64,
     pub(super) plan: Option<String>,
     event: Option<String>,
 }
@@ -51,12 +52,13 @@ const FIND: &str = "\
     ON CONFLICT (system, request_id) DO UPDATE SET deferrals = CASE \
         WHEN excluded.deferrals > jobs.deferrals AND excluded.fingerprint = jobs.fingerprint \
         THEN excluded.deferrals ELSE jobs.deferrals END \
-    RETURNING id, fingerprint, first_seen, deferrals, attempts, told, lease_fence, lease_until, plan, event";
+    RETURNING id, fingerprint, first_seen, deferrals, attempts, told, lease_fence, lease_until, lease_grace, plan, event";
 
-/// The time, for a write that may have to queue.
+/// The caller's time, for a write that may have to queue.
 #[derive(Clone, Copy)]
 pub(super) struct Clock {
-    asked: i64,
+    /// When it was asked, in milliseconds.
+    pub(super) asked: i64,
     since: Instant,
 }
 
@@ -68,7 +70,7 @@ impl Clock {
 
     /// The time now, in milliseconds.
     pub(super) fn now(self) -> i64 {
-        self.asked + i64::try_from(self.since.elapsed().as_millis()).unwrap_or(0)
+        self.asked + millis(self.since.elapsed())
     }
 }
 
@@ -76,19 +78,22 @@ impl Ledger {
     /// Looks a request up, writes it down where it is new, and leases it where nobody works on it.
     pub async fn recall(&self, request: &Request, envelope: &Envelope, now: Timestamp) -> Result<Recall, Fault> {
         let (key, fingerprint) = (request.key.clone(), request.fingerprint.clone());
-        let first_seen = envelope.first_seen.unwrap_or_else(|| now.max(self.birth())).as_millisecond();
-        let (deferral, now) = (i64::from(envelope.deferral), now.as_millisecond());
-        // Only a copy of ours can be older than another one: what the producer sends again always counts.
-        let ours = envelope.first_seen.is_some();
-        let find = query_as(FIND).bind(key.system).bind(key.id).bind(fingerprint.clone());
-        let find = find.bind(first_seen).bind(deferral).bind(request.to_remember(envelope).to_string());
+        let first_seen = envelope.first_seen.map(Timestamp::as_millisecond);
+        let (deferral, clock, calls) = (i64::from(envelope.deferral), Clock::at(now), self.longest_call);
+        // Only a deferred copy can be older than another one: what a producer or a person sends again always counts.
+        let ours = envelope.is_deferred_copy();
+        let (about, birth) = (request.to_remember(envelope).to_string(), self.birth().as_millisecond());
         let found = self.write(move |writer| {
             Box::pin(async move {
-                let row: Row = find.fetch_one(&mut writer.conn).await?;
+                let now = writer.now(clock);
+                let first_seen = first_seen.unwrap_or(writer.asked(clock).max(birth));
+                let find = query_as(FIND).bind(key.system).bind(key.id).bind(&fingerprint);
+                let row: Row = find.bind(first_seen).bind(deferral).bind(about).fetch_one(&mut writer.conn).await?;
                 let wanted =
                     row.fingerprint == fingerprint && row.event.is_none() && !(ours && deferral < row.deferrals);
-                let free = wanted && row.lease_until <= now;
-                let steps = if free { writer.lease(row.id, now).await? } else { Vec::new() };
+                // A lease that was not given back may have a call under way.
+                let free = wanted && (row.lease_until == 0 || row.lease_until + row.lease_grace <= now);
+                let steps = if free { writer.lease(row.id, now, calls).await? } else { Vec::new() };
                 Ok((row, free, steps))
             })
         });
@@ -108,15 +113,19 @@ impl Ledger {
     /// Renews leases (job and fencing number) that last. One that ran out stays so: the process may have been frozen,
     /// and what its attempt has read may be old.
     pub async fn renew(&self, leases: Vec<(i64, i64)>, now: Timestamp) -> Result<(), Fault> {
+        if leases.is_empty() {
+            return Ok(());
+        }
         let clock = Clock::at(now);
+        let leases: Vec<String> = leases.iter().map(|(job, fence)| format!("({job}, {fence})")).collect();
+        // One statement for all, since they must not wait for each other's way to the database and back.
+        let renew = "UPDATE jobs SET lease_until = $1 WHERE lease_until > $2 AND (id, lease_fence) IN";
+        let renew = format!("{renew} (VALUES {})", leases.join(", "));
         let renewed = self.write(move |writer| {
             Box::pin(async move {
-                let renew = "UPDATE jobs SET lease_until = $4 WHERE id = $1 AND lease_fence = $2 AND lease_until > $3";
-                let now = clock.now();
-                for (job, fence) in leases {
-                    writer.run(query(renew).bind(job).bind(fence).bind(now).bind(now + LEASE)).await?;
-                }
-                Ok(())
+                let now = writer.now(clock);
+                let renew = query(AssertSqlSafe(renew)).persistent(false).bind(now + LEASE).bind(now);
+                writer.run(renew).await.map(drop)
             })
         });
         renewed.await
@@ -124,9 +133,10 @@ impl Ledger {
 
     /// Takes the user for the job, from its plan on until it concludes, and tells when another job last reset this user.
     pub async fn take_user(&self, lease: &Lease, user: &str, now: Timestamp) -> Result<UserHold, Fault> {
-        let (lease, user, now) = (lease.clone(), user.to_owned(), now.as_millisecond());
+        let (lease, user, clock) = (lease.clone(), user.to_owned(), Clock::at(now));
         let taken = self.write(move |writer| {
             Box::pin(async move {
+                let now = writer.now(clock);
                 if writer.lock(&lease).await?.is_none_or(|until| until <= now) {
                     return Ok(Err(Fault::LeaseLost));
                 }
@@ -181,9 +191,9 @@ impl Writer {
     }
 
     /// Gives the next lease on a job, and reads its steps.
-    pub(super) async fn lease(&mut self, job: i64, now: i64) -> sqlx::Result<Vec<(String,)>> {
-        let lease = query("UPDATE jobs SET lease_fence = lease_fence + 1, lease_until = $2 WHERE id = $1");
-        self.run(lease.bind(job).bind(now + LEASE)).await?;
+    pub(super) async fn lease(&mut self, job: i64, now: i64, grace: i64) -> sqlx::Result<Vec<(String,)>> {
+        let lease = "UPDATE jobs SET lease_fence = lease_fence + 1, lease_until = $2, lease_grace = $3 WHERE id = $1";
+        self.run(query(lease).bind(job).bind(now + LEASE).bind(grace)).await?;
         self.rows(query_as("SELECT step FROM steps WHERE job = $1 ORDER BY seq").bind(job)).await
     }
 }

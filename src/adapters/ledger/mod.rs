@@ -1,15 +1,18 @@
-//! The ledger: what must survive a crash. Leases, plans, outcomes, holds, the audit chain and the outbox, in SQLite.
+//! The ledger: what must survive a crash. Leases, plans, outcomes, holds, the audit chain and the outbox, in a SQLite
+//! file of one process or in a PostgreSQL database that several share.
 //!
 //! Every write is durable when its method returns, and every write under a lease checks the fencing number in the
 //! same transaction. It decides nothing about a reset, and no name, address or phone number reaches it but through
 //! audit records.
 
 mod audit;
+mod beside;
 mod export;
 mod jobs;
 mod key;
 mod open;
 mod outbox;
+mod place;
 mod plans;
 mod sweep;
 mod verify;
@@ -21,13 +24,12 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::FromRow;
-use sqlx::sqlite::SqliteRow;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+pub use beside::record_beside;
 pub use export::{ExportError, export};
 pub use key::{KeyError, PublicKey, SigningKey};
 pub use open::OpenError;
@@ -37,9 +39,12 @@ pub use writer::Counts;
 
 use crate::domain::outcome::Fault;
 use crate::domain::reason::Reason;
-use writer::{Answer, Question, Statement, Work, Writer};
+use writer::{Answer, Statement, Work, Writer};
 
-/// An open ledger; no other process can open it.
+/// How long a message is left to the process that claimed it, in milliseconds.
+const CLAIM: i64 = 60_000;
+
+/// An open ledger. No other process can open one in SQLite.
 pub struct Ledger {
     queue: mpsc::Sender<Work>,
     closing: CancellationToken,
@@ -47,6 +52,8 @@ pub struct Ledger {
     counts: Arc<Counts>,
     birth: Timestamp,
     digest_key: [u8; 32],
+    /// How long a call to Graph may take, in milliseconds.
+    longest_call: i64,
 }
 
 impl Ledger {
@@ -93,14 +100,6 @@ impl Ledger {
     async fn run(&self, statement: Statement<'static>) -> Result<(), Fault> {
         self.write(move |writer| Box::pin(async move { writer.run(statement).await.map(drop) })).await
     }
-
-    /// Reads rows, in line with the writes.
-    async fn rows<T>(&self, question: Question<'static, T>) -> Result<Vec<T>, Fault>
-    where
-        T: Send + Unpin + for<'r> FromRow<'r, SqliteRow> + 'static,
-    {
-        self.write(move |writer| Box::pin(writer.rows(question))).await
-    }
 }
 
 const fn unavailable() -> Fault {
@@ -134,12 +133,12 @@ mod tests {
         let path = dir.path().join("ledger.db");
         let url = format!("sqlite:{}", path.display());
         let key = SigningKey::load_or_create(&dir.path().join("key")).unwrap();
-        let ledger = Ledger::open(&url, "test", key, Timestamp::UNIX_EPOCH).await.unwrap();
+        let ledger = Ledger::open(&url, "test", key, std::time::Duration::ZERO, Timestamp::UNIX_EPOCH).await.unwrap();
         let record = serde_json::json!({"metadata": {}, "time": 1, "message": "x".repeat(100_000)});
         // SQLite answers "database or disk is full" past this many pages.
-        ledger.rows::<(i64,)>(sqlx::query_as("PRAGMA max_page_count = 1")).await.unwrap();
+        ledger.run(sqlx::query("PRAGMA max_page_count = 1")).await.unwrap();
         assert_eq!(ledger.record_refusal(record.clone()).await, Err(unavailable()));
-        ledger.rows::<(i64,)>(sqlx::query_as("PRAGMA max_page_count = 1000000")).await.unwrap();
+        ledger.run(sqlx::query("PRAGMA max_page_count = 1000000")).await.unwrap();
         ledger.record_refusal(record.clone()).await.unwrap();
         let wrong = ledger.run(sqlx::query("DELETE FROM nowhere"));
         let (wrong, written) = tokio::join!(wrong, ledger.record_refusal(record.clone()));

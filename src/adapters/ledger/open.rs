@@ -1,4 +1,5 @@
-//! Opening a ledger: one process at a time, its predecessor's leases voided, a new audit chain begun.
+//! Opening a ledger: tables brought up to date, a new audit chain begun. A SQLite ledger has one process at a time, which
+//! voids the leases of the one before.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
@@ -9,22 +10,20 @@ use std::time::Duration;
 
 use aws_lc_rs::rand;
 use jiff::Timestamp;
-use sqlx::ConnectOptions;
-use sqlx::migrate::Migrator;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 use uuid::Uuid;
 
+use super::jobs::Clock;
 use super::key::{SigningKey, beside, unhex};
-use super::writer::{Counts, Writer};
+use super::place::Place;
+use super::writer::{Counts, End, Writer, millis};
 use super::{Ledger, moment};
 use crate::domain::audit::{self, Head};
 use crate::domain::request::hex;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/adapters/ledger/migrations/sqlite");
 /// How many writes may wait; past it, callers wait to queue.
 const QUEUE: usize = 1024;
 
@@ -32,7 +31,7 @@ const QUEUE: usize = 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Not a place that this version can keep a ledger in.
-    #[error("the ledger url must be sqlite:PATH or sqlite::memory:")]
+    #[error("the ledger url must be sqlite:PATH or postgres://...")]
     Url,
     /// Another process has it open.
     #[error("another worker uses this ledger: {} is locked", .0.display())]
@@ -40,56 +39,90 @@ pub enum OpenError {
     /// A file cannot be made or locked.
     #[error("the ledger file {} cannot be used", .0.display())]
     File(PathBuf, #[source] io::Error),
+    /// The database does not answer, or turns the process away.
+    #[error("the ledger's database cannot be reached")]
+    Unreachable(#[source] sqlx::Error),
     /// The database answers with an error, or is damaged.
     #[error("the ledger cannot be opened")]
     Sql(#[source] sqlx::Error),
 }
 
 impl Ledger {
-    /// Opens the ledger at `sqlite:PATH` or `sqlite::memory:`, making it where there is none.
-    pub async fn open(url: &str, instance: &str, key: SigningKey, now: Timestamp) -> Result<Self, OpenError> {
-        let path = place(url)?;
-        let lock = path.as_deref().map(claim).transpose()?;
-        let conn = options(path.as_deref()).connect().await.map_err(OpenError::Sql)?;
-        let head = Head { chain: Uuid::now_v7(), seq: 0, digest: String::new() };
-        let counts = Arc::new(Counts::default());
-        let mut writer = Writer { conn, head, signed: (0, now.as_millisecond()), key, counts: counts.clone(), lock };
-        let (birth, digest_key) = writer.begin(instance, now).await.map_err(OpenError::Sql)?;
+    /// Opens the ledger at `sqlite:PATH`, `sqlite::memory:` or `postgres://...`, making its file or tables where there
+    /// are none. No call to Graph takes longer than `longest_call`: that long after its end a lease is not given anew.
+    pub async fn open(
+        url: &str,
+        instance: &str,
+        key: SigningKey,
+        longest_call: Duration,
+        now: Timestamp,
+    ) -> Result<Self, OpenError> {
+        let place = Place::parse(url)?;
+        let lock = if let Place::File(path) = &place { Some(claim(path)?) } else { None };
+        let mut writer = Writer::connect(place, key, lock, now).await?;
+        let (birth, digest_key) =
+            writer.prepare(instance, now).await.map_err(|error| writer.place.cannot_open(error))?;
         let (queue, works) = mpsc::channel(QUEUE);
-        let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
+        let (tasks, closing, counts) = (TaskTracker::new(), CancellationToken::new(), writer.counts.clone());
         tasks.spawn(writer.serve(works, closing.clone()));
         tasks.close();
-        Ok(Self { queue, closing, tasks, counts, birth, digest_key })
+        Ok(Self { queue, closing, tasks, counts, birth, digest_key, longest_call: millis(longest_call) })
     }
 }
 
 impl Writer {
-    /// Brings the tables up to date, voids the leases of the process before, and begins the audit chain,
-    /// signed from its first record on. Tells when the ledger was made, and its digest key.
-    async fn begin(&mut self, instance: &str, now: Timestamp) -> sqlx::Result<(Timestamp, [u8; 32])> {
-        MIGRATIONS.run(&mut self.conn).await?;
+    /// Connects, with a new chain that has no record yet.
+    pub(super) async fn connect(
+        place: Place,
+        key: SigningKey,
+        lock: Option<File>,
+        now: Timestamp,
+    ) -> Result<Self, OpenError> {
+        let conn = place.connect().await.map_err(|error| place.cannot_open(error))?;
+        let head = Head { chain: Uuid::now_v7(), seq: 0, digest: String::new() };
+        let end = End { head, signed: (0, now.as_millisecond()) };
+        let (before, counts) = (end.clone(), Arc::new(Counts::default()));
+        Ok(Self { place, conn, broken: false, told: None, before, doubt: None, began: None, end, key, counts, lock })
+    }
+
+    /// Brings the tables up to date, voids the leases of the process before, and begins the audit chain. Tells when the
+    /// ledger was made, and its digest key.
+    async fn prepare(&mut self, instance: &str, now: Timestamp) -> sqlx::Result<(Timestamp, [u8; 32])> {
+        self.place.migrate(&mut self.conn).await?;
         let mut fresh = [0; 32];
         rand::fill(&mut fresh).map_err(|_| damaged("no randomness"))?;
-        self.run(sqlx::query("BEGIN IMMEDIATE")).await?;
+        self.begin().await?;
         let insert = "INSERT INTO meta (one, birth, digest_key, instance) VALUES (1, $1, $2, $3) \
                       ON CONFLICT (one) DO NOTHING";
-        self.run(sqlx::query(insert).bind(now.as_millisecond()).bind(hex(&fresh)).bind(instance)).await?;
-        self.run(sqlx::query("UPDATE jobs SET lease_until = 0 WHERE lease_until > 0")).await?;
-        let heads = self.heads().await?;
-        self.append(audit::birth(instance, &heads, now)).await?;
-        self.sign(now.as_millisecond()).await?;
+        let born = self.now(Clock::at(now));
+        self.run(sqlx::query(insert).bind(born).bind(hex(&fresh)).bind(instance)).await?;
+        if !self.place.is_shared() {
+            self.run(sqlx::query("UPDATE jobs SET lease_until = 0 WHERE lease_until > 0")).await?;
+            self.run(sqlx::query("UPDATE audit SET claimed_until = 0 WHERE published = 0")).await?;
+            self.run(sqlx::query("UPDATE outbox SET claimed_until = 0")).await?;
+        }
+        self.begin_chain(instance, !self.place.is_shared(), now).await?;
         let select = sqlx::query_as("SELECT birth, digest_key FROM meta");
         let (birth, key): (i64, String) = select.fetch_one(&mut self.conn).await?;
-        self.run(sqlx::query("COMMIT")).await?;
+        self.finish().await?;
         self.count();
         let key = unhex(&key).and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| damaged("no digest key"))?;
         Ok((moment(birth), key))
     }
 
-    /// The last record of every chain.
+    /// Begins the audit chain, signed from its first record on. `alone` says that every other chain has ended.
+    pub(super) async fn begin_chain(&mut self, instance: &str, alone: bool, now: Timestamp) -> sqlx::Result<()> {
+        let heads = self.heads().await?;
+        self.append(audit::birth(instance, &heads, alone, now)).await?;
+        self.sign(now.as_millisecond()).await
+    }
+
+    /// The last record of every chain that has grown since a chain last began, the one that began then among them. Where
+    /// the others end was said at an earlier start.
     async fn heads(&mut self) -> sqlx::Result<Vec<Head>> {
         let select = "SELECT chain, seq, digest FROM audit JOIN \
-                      (SELECT chain AS c, MAX(seq) AS s FROM audit GROUP BY chain) AS last \
+                      (SELECT chain AS c, MAX(seq) AS s FROM audit \
+                      WHERE id >= (SELECT MAX(id) FROM audit WHERE seq = 1) GROUP BY chain) AS last \
                       ON chain = last.c AND seq = last.s ORDER BY id";
         let rows: Vec<(String, i64, String)> = self.rows(sqlx::query_as(select)).await?;
         let head = |(chain, seq, digest): (String, i64, String)| {
@@ -102,16 +135,6 @@ impl Writer {
 
 fn damaged(what: &'static str) -> sqlx::Error {
     sqlx::Error::Decode(what.into())
-}
-
-/// The file that the url names; none for a ledger in memory.
-pub(super) fn place(url: &str) -> Result<Option<PathBuf>, OpenError> {
-    let path = url.strip_prefix("sqlite:").ok_or(OpenError::Url)?;
-    match path.strip_prefix("//").unwrap_or(path) {
-        "" => Err(OpenError::Url),
-        ":memory:" => Ok(None),
-        path => Ok(Some(path.into())),
-    }
 }
 
 /// Makes the file, for its owner alone (SQLite gives its companions the same mode), and locks it for this process.
@@ -142,18 +165,4 @@ fn close_to_others(path: PathBuf) -> Result<(), OpenError> {
         Err(error) => Err(error),
     };
     closed.map_err(|source| OpenError::File(path, source))
-}
-
-/// How to connect: a commit is on the disk before anybody is told of it.
-fn options(path: Option<&Path>) -> SqliteConnectOptions {
-    let options = SqliteConnectOptions::new()
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(Duration::from_secs(5))
-        .foreign_keys(true)
-        .disable_statement_logging();
-    match path {
-        Some(path) => options.filename(path),
-        None => options.in_memory(true),
-    }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Ledger, decode, moment};
+use super::jobs::Clock;
+use super::writer::millis;
+use super::{CLAIM, Ledger, decode, moment};
 use crate::domain::event::Event;
 use crate::domain::outcome::Fault;
 
@@ -15,34 +17,63 @@ impl Ledger {
         self.run(sqlx::query("DELETE FROM outbox WHERE event_id = $1").bind(event.to_string())).await
     }
 
-    /// Results recorded up to `older_than` that nobody has published, the oldest first.
-    pub async fn pending_events(&self, older_than: Timestamp, limit: u32) -> Result<Vec<Event>, Fault> {
-        let select = sqlx::query_as("SELECT event FROM outbox WHERE created_at <= $1 ORDER BY created_at LIMIT $2");
-        let select = select.bind(older_than.as_millisecond()).bind(i64::from(limit));
-        let rows: Vec<(String,)> = self.rows(select).await?;
-        rows.iter().map(|(event,)| decode(event)).collect()
+    /// Claims results that were recorded longer than `patience` ago and that nobody has published or is publishing.
+    /// A claim lasts a minute.
+    pub async fn pending_events(&self, patience: Duration, limit: u32, now: Timestamp) -> Result<Vec<Event>, Fault> {
+        let clock = Clock::at(now);
+        let claimed = self.write(move |writer| {
+            Box::pin(async move {
+                let now = writer.asked(clock);
+                let claim = "UPDATE outbox SET claimed_until = $1 WHERE event_id IN (SELECT event_id FROM outbox \
+                             WHERE created_at <= $2 AND claimed_until <= $3 ORDER BY created_at LIMIT $4) RETURNING event";
+                let claim = sqlx::query_as(claim).bind(now + CLAIM).bind(now - millis(patience)).bind(now);
+                writer.rows::<(String,)>(claim.bind(i64::from(limit))).await
+            })
+        });
+        // One that cannot be read, such as a later version's, keeps nobody waiting.
+        Ok(claimed.await?.iter().filter_map(|(event,)| decode(event).ok()).collect())
     }
 
     /// How many results wait to be published, and how long the oldest has waited.
     pub async fn outbox(&self, now: Timestamp) -> Result<(u64, Duration), Fault> {
-        let now = now.as_millisecond();
-        let select = sqlx::query_as("SELECT COUNT(*), COALESCE(MIN(created_at), $1) FROM outbox").bind(now);
-        let rows: Vec<(i64, i64)> = self.rows(select).await?;
-        let (count, oldest) = rows.first().copied().unwrap_or((0, now));
-        Ok((count.unsigned_abs(), Duration::from_millis((now - oldest).max(0).unsigned_abs())))
+        let clock = Clock::at(now);
+        let read = self.write(move |writer| {
+            Box::pin(async move {
+                let select = sqlx::query_as("SELECT COUNT(*), MIN(created_at) FROM outbox");
+                let rows: Vec<(i64, Option<i64>)> = writer.rows(select).await?;
+                let (count, oldest) = rows.first().copied().unwrap_or_default();
+                Ok((count.unsigned_abs(), oldest.map_or(0, |oldest| (writer.asked(clock) - oldest).max(0))))
+            })
+        });
+        let (count, age) = read.await?;
+        Ok((count, Duration::from_millis(age.unsigned_abs())))
     }
 
-    /// Holds all calls to Graph until then. A hold is never shortened.
-    pub async fn hold(&self, until: Timestamp) -> Result<(), Fault> {
-        let update = sqlx::query("UPDATE holds SET held_until = $1 WHERE held_until < $1");
-        self.run(update.bind(until.as_millisecond())).await
+    /// Holds all calls to Graph until then, by the caller's clock. A hold is never shortened.
+    pub async fn hold(&self, until: Timestamp, now: Timestamp) -> Result<(), Fault> {
+        let (until, clock) = (until.as_millisecond(), Clock::at(now));
+        let held = self.write(move |writer| {
+            Box::pin(async move {
+                let until = until + writer.ahead(clock);
+                let update = sqlx::query("UPDATE holds SET held_until = $1 WHERE held_until < $1").bind(until);
+                writer.run(update).await.map(drop)
+            })
+        });
+        held.await
     }
 
-    /// Until when Graph is not to be called, if it is not to be called now.
+    /// Until when Graph is not to be called, by the caller's clock, if it is not to be called now.
     pub async fn held_until(&self, now: Timestamp) -> Result<Option<Timestamp>, Fault> {
-        let select = sqlx::query_as("SELECT held_until FROM holds WHERE held_until > $1");
-        let rows: Vec<(i64,)> = self.rows(select.bind(now.as_millisecond())).await?;
-        Ok(rows.first().map(|(until,)| moment(*until)))
+        let clock = Clock::at(now);
+        let read = self.write(move |writer| {
+            Box::pin(async move {
+                let select = sqlx::query_as("SELECT held_until FROM holds WHERE held_until > $1");
+                let rows: Vec<(i64,)> = writer.rows(select.bind(writer.now(clock))).await?;
+                let ahead = writer.ahead(clock);
+                Ok(rows.first().map(|(until,)| until - ahead))
+            })
+        });
+        Ok(read.await?.map(moment))
     }
 
     /// Whether the ledger takes a write right now.

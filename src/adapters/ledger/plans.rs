@@ -7,11 +7,11 @@ use serde_json::Value;
 use sqlx::{query, query_as, query_scalar};
 
 use super::jobs::Clock;
-use super::writer::Writer;
+use super::writer::{Writer, millis};
 use super::{Ledger, decode, encode, unavailable};
 use crate::domain::outcome::{Fault, MethodResult};
 use crate::domain::plan::{Plan, Step};
-use crate::ports::{Conclusion, Lease};
+use crate::ports::{CHECK_HOLDS, Conclusion, Lease};
 
 /// The span of the limit on resets, in milliseconds.
 const HOUR: i64 = 3_600_000;
@@ -27,10 +27,11 @@ impl Ledger {
         max_per_hour: u32,
         now: Timestamp,
     ) -> Result<(), Fault> {
-        let (lease, now, steps) = (lease.clone(), now.as_millisecond(), plan.steps.clone());
+        let (lease, clock, steps) = (lease.clone(), Clock::at(now), plan.steps.clone());
         let header = header(plan).map_err(|_| unavailable())?;
         let written = self.write(move |writer| {
             Box::pin(async move {
+                let now = writer.asked(clock);
                 let recent = query_as("SELECT COUNT(*), MIN(planned_at) FROM jobs WHERE planned_at > $1");
                 let recent: (i64, Option<i64>) = recent.bind(now - HOUR).fetch_one(&mut writer.conn).await?;
                 if recent.0 >= i64::from(max_per_hour) {
@@ -60,11 +61,12 @@ impl Ledger {
         let (lease, clock) = (lease.clone(), Clock::at(now));
         let advanced = self.write(move |writer| {
             Box::pin(async move {
-                let now = clock.now();
+                let now = writer.now(clock);
                 let Some(until) = writer.lock(&lease).await? else { return Ok(Err(Fault::LeaseLost)) };
                 writer.put(lease.job, &crossed).await?;
                 let Some(next) = next else { return Ok(Ok(())) };
-                if until <= now {
+                // The call that follows must begin while the lease lasts.
+                if until <= now + millis(CHECK_HOLDS) {
                     return Ok(Err(Fault::LeaseLost));
                 }
                 let held = query_scalar("SELECT held_until FROM holds WHERE held_until > $1").bind(now);
@@ -80,17 +82,18 @@ impl Ledger {
 
     /// Writes how the job ended: steps, outcome, audit record and result in one commit, which also releases the user.
     pub async fn record_outcome(&self, lease: &Lease, conclusion: &Conclusion, now: Timestamp) -> Result<(), Fault> {
-        let (lease, end, now) = (lease.clone(), conclusion.clone(), now.as_millisecond());
+        let (lease, end, clock) = (lease.clone(), conclusion.clone(), Clock::at(now));
         let maybe_gone = |result| matches!(result, Some(MethodResult::Removed | MethodResult::Ambiguous));
         let removed = end.outcome.methods.iter().any(|method| maybe_gone(method.result));
-        let reset_at = (removed || end.outcome.sessions_revoked).then_some(now);
+        let reset = removed || end.outcome.sessions_revoked;
         let recorded = self.write(move |writer| {
             Box::pin(async move {
+                let now = writer.asked(clock);
                 let event = encode(&end.event)?;
                 let update = "UPDATE jobs SET outcome = $3, event = $4, concluded_at = $5, reset_at = $6, \
                               lease_until = 0 WHERE id = $1 AND lease_fence = $2 AND event IS NULL";
                 let update = query(update).bind(lease.job).bind(lease.fence).bind(encode(&end.outcome)?);
-                if writer.run(update.bind(&event).bind(now).bind(reset_at)).await? == 0 {
+                if writer.run(update.bind(&event).bind(now).bind(reset.then_some(now))).await? == 0 {
                     return Ok(Err(Fault::LeaseLost));
                 }
                 writer.put(lease.job, &end.changes).await?;

@@ -96,6 +96,8 @@ struct Verifier<'a> {
     signed: (u64, i64),
     /// Records of the chain at hand since then.
     uncovered: u64,
+    /// Whether every other chain had ended when it began.
+    alone: bool,
     /// The digest of every record, chain by chain.
     digests: HashMap<Uuid, Vec<String>>,
     pins: Vec<Pin>,
@@ -158,8 +160,8 @@ impl Verifier<'_> {
         }
     }
 
-    /// A new chain: it must begin at its beginning and name every chain before it; where those ended is checked at
-    /// the end.
+    /// A new chain: it must begin at its beginning and name the chain before it, as well as others that have grown since
+    /// that one began; where those ended is checked at the end.
     fn begin(&mut self, chain: Uuid, seq: u64, record: &Value) -> Result<(), String> {
         if self.digests.contains_key(&chain) {
             return Err(format!("record {seq} of chain {chain} stands apart from its chain"));
@@ -170,10 +172,12 @@ impl Verifier<'_> {
         let heads = record.pointer("/unmapped/heads").and_then(Value::as_array).ok_or("no heads of other chains")?;
         let heads: Option<Vec<_>> = heads.iter().map(place_of).collect();
         let heads = heads.ok_or("unreadable heads of other chains")?;
-        if let Some(missed) = self.digests.keys().find(|known| heads.iter().all(|head| head.chain != **known)) {
+        let before = self.head.as_ref().map(|head| head.chain);
+        if let Some(missed) = before.filter(|known| heads.iter().all(|head| head.chain != *known)) {
             return Err(format!("chain {chain} does not know chain {missed} before it"));
         }
-        self.pins.extend(heads.into_iter().map(|head| Pin { head, last: true }));
+        self.alone = record.pointer("/unmapped/alone") != Some(&false.into());
+        self.pins.extend(heads.into_iter().map(|head| Pin { head, last: self.alone }));
         self.head = Some(Head { chain, seq: 0, digest: String::new() });
         (self.signed, self.uncovered) = ((0, 0), 0);
         self.found.chains += 1;
@@ -208,8 +212,8 @@ impl Verifier<'_> {
         }
         self.signed = (number, time);
         self.found.uncovered -= std::mem::take(&mut self.uncovered);
-        if place.seq == 1 {
-            // A chain's first record names the ends of all chains before it, so its signature covers them too.
+        if place.seq == 1 && self.alone {
+            // Chain by chain, first records name the ends of all chains before, so a signature covers them too.
             self.found.uncovered = 0;
         }
         self.found.checkpoints += 1;
