@@ -76,7 +76,7 @@ impl Local {
     async fn line(&self, body: Vec<u8>, stop: CancellationToken) -> bool {
         let envelope = Envelope::bare(Lane::Tickets);
         let started = Timestamp::now();
-        let request = match Request::parse(&body, &envelope) {
+        let request = match Request::parse(&body, &envelope, &self.rules.profiles) {
             Ok(request) => request,
             Err(malformed) => {
                 let event = event::rejection(&malformed, &body, &envelope, started);

@@ -12,10 +12,12 @@ use uuid::Uuid;
 
 use crate::domain::event::Event;
 use crate::domain::guard::{Facts, User};
-use crate::domain::method::Method;
+use crate::domain::method::{Method, MethodType};
 use crate::domain::outcome::{Fault, Outcome};
-use crate::domain::plan::{Plan, Refusal, Step};
+use crate::domain::plan::{Plan, Reach, Refusal, Step};
+use crate::domain::preference::Preference;
 use crate::domain::request::{Envelope, Request, Target};
+use crate::domain::task::{MfaState, Private};
 
 /// A request and what its delivery said.
 #[derive(Debug, Clone)]
@@ -69,18 +71,38 @@ pub enum UserHold {
     Busy,
 }
 
-/// What Graph said to a removal.
+/// A change that removes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
-    /// It is removed.
-    Removed,
+pub enum Change<'a> {
+    /// Another default method.
+    Default(Preference),
+    /// A phone or address, added or in the place of the one that is there.
+    Value {
+        /// Its type.
+        method_type: MethodType,
+        /// The number or address.
+        value: &'a Private,
+        /// Whether one is there.
+        replaces: bool,
+    },
+    /// Whether the mobile phone is for signing in by SMS.
+    SmsSignIn(bool),
+    /// The per-user MFA state.
+    PerUserMfa(MfaState),
+}
+
+/// What Graph said to a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// It is done: removed, or set.
+    Done,
     /// 404.
     NotFound,
-    /// 400, to be tried again after the other methods.
+    /// 400, to be tried again after the others.
     Refused(Refusal),
     /// 403.
     Forbidden,
-    /// Graph cannot remove it, now or later.
+    /// Graph cannot do it, now or later.
     Impossible,
 }
 
@@ -95,6 +117,9 @@ pub trait Ports: Sync {
 
     /// A fresh id for a call that changes something, so that it can be written down before the call.
     fn call_id(&self) -> Uuid;
+
+    /// The keyed digest of a user's phone number or address, as listed methods carry it.
+    fn digest(&self, user: &str, kind: MethodType, value: &str) -> Option<String>;
 
     /// The ids of the reading calls made since this was last asked, for the audit record.
     fn calls(&self) -> Vec<Uuid>;
@@ -127,11 +152,14 @@ pub trait Ports: Sync {
         next: Option<(usize, Step)>,
     ) -> impl Future<Output = Result<(), Fault>> + Send;
 
-    /// Lists the user's methods.
-    fn list_methods(&self, user: &str) -> impl Future<Output = Result<Vec<Method>, Fault>> + Send;
+    /// Lists the user's methods: all that are within reach, or it is a fault.
+    fn list_methods(&self, user: &str, reach: &Reach) -> impl Future<Output = Result<Vec<Method>, Fault>> + Send;
 
     /// Removes one method. One request, no retry, within [`CHECK_HOLDS`] of [`Ports::advance`]'s check.
-    fn remove(&self, user: &str, method: &Method, call: Uuid) -> impl Future<Output = Result<Removal, Fault>> + Send;
+    fn remove(&self, user: &str, method: &Method, call: Uuid) -> impl Future<Output = Result<Reply, Fault>> + Send;
+
+    /// Sets something. One request, no retry, within [`CHECK_HOLDS`] of [`Ports::advance`]'s check.
+    fn change(&self, user: &str, change: Change<'_>, call: Uuid) -> impl Future<Output = Result<Reply, Fault>> + Send;
 
     /// Revokes the user's sessions. One request, no retry, within [`CHECK_HOLDS`] of [`Ports::advance`]'s check.
     fn revoke_sessions(&self, user: &str, call: Uuid) -> impl Future<Output = Result<(), Fault>> + Send;

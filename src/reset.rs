@@ -16,13 +16,14 @@ use crate::domain::audit::{self, Subject};
 use crate::domain::event;
 use crate::domain::guard::{self, Decision, Facts};
 use crate::domain::outcome::{Fault, MethodResult, Outcome, OutcomeKind};
-use crate::domain::plan::{Action, Plan};
+use crate::domain::plan::{Action, Next, Plan, Setting};
 use crate::domain::reason::Reason;
 use crate::domain::request::Target;
 use crate::domain::retry::Cause;
 use crate::domain::rules::Rules;
 use crate::domain::summary;
-use crate::ports::{Conclusion, Job, Lease, Ports, Recall, Removal, UserHold};
+use crate::domain::task::Private;
+use crate::ports::{Change, Conclusion, Job, Lease, Ports, Recall, Reply, UserHold};
 
 /// What to do with the delivery, and what to count.
 #[derive(Debug, Clone)]
@@ -85,7 +86,7 @@ impl<P: Ports> Reset<'_, P> {
     /// One attempt and what follows from it; `jitter` is in 0..1.
     pub async fn run(&self, jitter: f64) -> Result<Settlement, Fault> {
         // A deferred copy was let in when it came first; its job may be under way.
-        let may = guard::may_ask(self.job.envelope.producer.as_deref(), &self.rules.policy);
+        let may = guard::may_ask(&self.job.request, self.job.envelope.producer.as_deref(), &self.rules.policy);
         if let (Decision::Deny(rule), false) = (may, self.job.envelope.is_deferred_copy()) {
             return self.refuse(OutcomeKind::Denied, rule.reason(), Some(Decision::Deny(rule))).await;
         }
@@ -158,15 +159,19 @@ impl<P: Ports> Reset<'_, P> {
         if progress.plan.is_some() {
             return Ok(None);
         }
-        let mut plan = Plan::make(&user.object_id, request.profile, &request.keep, &facts.methods, facts.read_at);
+        let digest = |kind, value: &str| self.ports.digest(&user.object_id, kind, value);
+        let mut plan = Plan::make(&user.object_id, request, &facts, &digest);
         plan.listed(asked);
         let planned = summary::planned(&plan);
         if request.dry_run {
             return Ok(Some(planned));
         }
+        if request.only_lists() {
+            return Ok(Some(summary::of_plan(&plan, None)));
+        }
         let (calls, now) = (self.ports.calls(), self.ports.now());
         let subject = self.subject(Some(&plan.user), Some(decision), &calls);
-        self.ports.write_plan(&progress.lease, &plan, audit::intent(&subject, &planned.methods, now)).await?;
+        self.ports.write_plan(&progress.lease, &plan, audit::intent(&subject, &planned, now)).await?;
         progress.plan = Some(plan);
         Ok(None)
     }
@@ -177,9 +182,16 @@ impl<P: Ports> Reset<'_, P> {
         loop {
             if stale || plan.is_in_doubt() {
                 let asked = self.ports.now();
-                plan.reconcile(&self.ports.list_methods(&plan.user).await?, asked);
+                plan.reconcile(&self.ports.list_methods(&plan.user, &plan.reach()).await?, asked);
             }
-            let Some(index) = plan.next_step() else { break };
+            let index = match plan.next_step() {
+                Next::Call(index) => index,
+                Next::Wait(time) => {
+                    self.ports.pause(time).await?;
+                    continue;
+                }
+                Next::Nothing => break,
+            };
             self.ports.admit().await?;
             // The wait may have been long enough for another phone to take the place of the planned one.
             stale = plan.is_stale(index, self.ports.now());
@@ -202,19 +214,18 @@ impl<P: Ports> Reset<'_, P> {
         let (id, crossed) = (self.ports.call_id(), plan.changes());
         let sent = plan.send(index, self.ports.now(), id);
         let advanced = self.ports.advance(lease, crossed, Some((index, sent))).await.map(|()| plan.written());
-        let answer = match (advanced, plan.steps[index].action.clone()) {
-            (Err(fault), _) => Err(fault),
-            (Ok(()), Action::RevokeSessions) => {
-                self.ports.revoke_sessions(&plan.user, id).await.map(|()| Removal::Removed)
-            }
-            (Ok(()), Action::Remove(method)) => self.ports.remove(&plan.user, &method, id).await,
+        let answer = match advanced {
+            Ok(()) => self.act(&plan.user, &plan.steps[index].action, id).await,
+            Err(fault) => Err(fault),
         };
+        let removes = matches!(plan.steps[index].action, Action::Remove(_));
         match answer {
-            Ok(Removal::Removed) => plan.settle(index, MethodResult::Removed, None),
-            Ok(Removal::NotFound) => plan.not_found(index),
-            Ok(Removal::Refused(refusal)) => plan.put_off(index, refusal),
-            Ok(Removal::Forbidden) => plan.settle(index, MethodResult::Forbidden, Some(Reason::Forbidden)),
-            Ok(Removal::Impossible) => plan.settle(index, MethodResult::Failed, Some(Reason::GraphRefused)),
+            Ok(Reply::Done) if removes => plan.settle(index, MethodResult::Removed, None),
+            Ok(Reply::Done) => plan.settle(index, MethodResult::Done, None),
+            Ok(Reply::NotFound) => plan.not_found(index),
+            Ok(Reply::Refused(refusal)) => plan.put_off(index, refusal),
+            Ok(Reply::Forbidden) => plan.settle(index, MethodResult::Forbidden, Some(Reason::Forbidden)),
+            Ok(Reply::Impossible) => plan.settle(index, MethodResult::Failed, Some(Reason::GraphRefused)),
             Err(fault) => {
                 // Every other fault than an unknown outcome had no effect.
                 if !matches!(fault, Fault::Unknown { .. }) {
@@ -226,19 +237,38 @@ impl<P: Ports> Reset<'_, P> {
         Ok(())
     }
 
-    /// Proves by reading that every planned method is gone. A method registered since is no residue.
+    /// The call of a step. A value comes from the request; a plan keeps its digest only.
+    async fn act(&self, user: &str, action: &Action, id: Uuid) -> Result<Reply, Fault> {
+        let change = match action {
+            Action::RevokeSessions => return self.ports.revoke_sessions(user, id).await.map(|()| Reply::Done),
+            Action::Remove(method) => return self.ports.remove(user, method, id).await,
+            Action::SetDefault(preference) => Change::Default(*preference),
+            Action::SetSmsSignIn(on) => Change::SmsSignIn(*on),
+            Action::SetPerUserMfa(state) => Change::PerUserMfa(*state),
+            Action::SetValue(Setting { method_type, digest, replaces, .. }) => {
+                let mut values = self.job.request.tasks.iter().filter_map(|task| task.value(*method_type));
+                let same = |value: &&Private| self.ports.digest(user, *method_type, value.expose()) == *digest;
+                let Some(value) = values.find(same) else { return Ok(Reply::Impossible) };
+                Change::Value { method_type: *method_type, value, replaces: *replaces }
+            }
+        };
+        self.ports.change(user, change, id).await
+    }
+
+    /// Proves by reading that every planned method is gone, and every value set. A method registered since is no residue.
     async fn verify(&self, plan: &mut Plan) -> Result<(), Fault> {
-        let mut residue = Vec::new();
-        if plan.steps.iter().any(|step| matches!(step.action, Action::Remove(_))) {
+        let (mut residue, mut listed) = (Vec::new(), Vec::new());
+        if plan.can_be_verified() {
             for wait in LOOKS {
                 self.ports.pause(Duration::from_secs(wait)).await?;
-                residue = plan.residue(&self.ports.list_methods(&plan.user).await?);
+                listed = self.ports.list_methods(&plan.user, &plan.reach()).await?;
+                residue = plan.residue(&listed);
                 if residue.is_empty() {
                     break;
                 }
             }
         }
-        plan.verified(&residue);
+        plan.verified(&residue, &listed);
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use mfa_reset::domain::audit::{self, Head, Subject};
 use mfa_reset::domain::guard::{Decision, Rule};
 use mfa_reset::domain::method;
 use mfa_reset::domain::outcome::{Outcome, OutcomeKind};
+use mfa_reset::domain::profile::Profiles;
 use mfa_reset::domain::reason::{self, Reason};
 use mfa_reset::domain::request::Request;
 use mfa_reset::domain::retry::Cause;
@@ -27,7 +28,7 @@ use uuid::Uuid;
 fn golden_requests_are_accepted_by_parser_and_schema() {
     let schema = validator(schema::request());
     for body in [FULL, MINIMAL, NULLS] {
-        Request::parse(body.as_bytes(), &envelope()).unwrap();
+        Request::parse(body.as_bytes(), &envelope(), &Profiles::default()).unwrap();
         assert_valid(&schema, &serde_json::from_str(body).unwrap());
     }
 }
@@ -36,7 +37,7 @@ fn golden_requests_are_accepted_by_parser_and_schema() {
 #[track_caller]
 fn check_refused(pointer: &str, value: Value, flaw: &str) -> Value {
     let body = changed(pointer, value);
-    let malformed = Request::parse(body.to_string().as_bytes(), &envelope()).expect_err(pointer);
+    let malformed = Request::parse(body.to_string().as_bytes(), &envelope(), &Profiles::default()).expect_err(pointer);
     assert_eq!(malformed.flaw.pointer, flaw, "{}", malformed.flaw.reason);
     body
 }
@@ -62,7 +63,11 @@ fn what_only_the_parser_can_tell() {
         ("", ""),
         ("\u{feff}{}", ""),
     ] {
-        assert_eq!(Request::parse(body.as_bytes(), &envelope()).unwrap_err().flaw.pointer, flaw, "{body}");
+        assert_eq!(
+            Request::parse(body.as_bytes(), &envelope(), &Profiles::default()).unwrap_err().flaw.pointer,
+            flaw,
+            "{body}"
+        );
     }
 }
 
@@ -114,7 +119,7 @@ fn lengths_at_the_limit_are_accepted() {
     let schema = validator(schema::request());
     for (pointer, length) in [("/id", 255), ("/ticket/number", 255), ("/requested_by", 320), ("/reason", 4000)] {
         let body = changed(pointer, json!("é".repeat(length)));
-        assert!(Request::parse(body.to_string().as_bytes(), &envelope()).is_ok(), "{pointer}");
+        assert!(Request::parse(body.to_string().as_bytes(), &envelope(), &Profiles::default()).is_ok(), "{pointer}");
         assert_valid(&schema, &body);
     }
 }

@@ -12,10 +12,11 @@ use jiff::{SignedDuration, Timestamp};
 use mfa_reset::adapters::ledger::{Bad, KeyError, Ledger, OpenError, PublicKey, SigningKey, Verified, export, verify};
 use mfa_reset::domain::audit::{self, Head};
 use mfa_reset::domain::event::{self, Event, Facts};
+use mfa_reset::domain::guard::{self, Lookup};
 use mfa_reset::domain::method::{Method, MethodType};
 use mfa_reset::domain::outcome::{Fault, MethodReport, MethodResult, Outcome, OutcomeKind};
 use mfa_reset::domain::plan::{Plan, State, Step};
-use mfa_reset::domain::profile::Profile;
+use mfa_reset::domain::profile::Profiles;
 use mfa_reset::domain::reason::Reason;
 use mfa_reset::domain::request::{Envelope, Lane, Request};
 use mfa_reset::ports::{Conclusion, Deferral, Lease, Recall, UserHold};
@@ -54,19 +55,24 @@ fn request(id: &str, upn: &str) -> Request {
         "id": id, "ticket": {"system": "servicenow", "number": "INC1"}, "target": {"upn": upn},
         "profile": "re-register", "requested_by": "sam@contoso.com",
     });
-    Request::parse(body.to_string().as_bytes(), &envelope(0, None)).unwrap()
+    Request::parse(body.to_string().as_bytes(), &envelope(0, None), &Profiles::default()).unwrap()
 }
 
 fn plan() -> Plan {
-    let method = |id: &str, method_type| Method {
-        id: id.to_owned(),
-        method_type,
-        digest: Some("d1".to_owned()),
-        aaguid: None,
-        synced: false,
+    let with = |id: &str, kind| Method { digest: Some("d1".to_owned()), ..Method::new(kind, id) };
+    let facts = guard::Facts {
+        memberships: Lookup::NotLicensed,
+        role_assignable_groups: Lookup::NotLicensed,
+        assignments: Lookup::NotLicensed,
+        eligibilities: Lookup::NotLicensed,
+        methods: [with("3179e48a", MethodType::PhoneMobile), with("f1", MethodType::Fido2)].into(),
+        unread: Vec::new(),
+        preference: None,
+        beta: false,
+        read_at: t(0),
+        last_reset: None,
     };
-    let methods = [method("3179e48a", MethodType::PhoneMobile), method("f1", MethodType::Fido2)];
-    Plan::make(USER, Profile::from_name("re-register").unwrap(), &[].into(), &methods, t(0))
+    Plan::make(USER, &request("1", "ada@contoso.com"), &facts, &|_, _| None)
 }
 
 fn record(phase: &str, id: &str) -> Value {

@@ -15,10 +15,13 @@ use mfa_reset::domain::event::Event;
 use mfa_reset::domain::guard::{HARMLESS_ROLES, Lookup, Membership};
 use mfa_reset::domain::method::MethodType;
 use mfa_reset::domain::outcome::{Fault, OutcomeKind};
+use mfa_reset::domain::preference::Preference;
+use mfa_reset::domain::profile::Profiles;
 use mfa_reset::domain::reason::Reason;
 use mfa_reset::domain::request::{Envelope, Lane, Request};
 use mfa_reset::domain::retry::Limits;
 use mfa_reset::domain::rules::{Policy, Rules};
+use mfa_reset::domain::task::GRANTING;
 use mfa_reset::ports::Job;
 use mfa_reset::reset::{Concluded, Reset, Settlement};
 use serde_json::json;
@@ -107,10 +110,10 @@ fn register_anew(world: &World) {
 
 #[tokio::test]
 async fn every_effect_may_crash_repeat_or_fail_and_the_promises_hold() {
-    for (name, prepare) in scenarios() {
+    for (name, profile, prepare) in scenarios() {
         let clean = World::new();
         prepare(&clean);
-        drive(&clean, job("1", "lost-phone"), 0).await;
+        drive(&clean, job("1", profile), 0).await;
         let effects = clean.with(|state| state.effects.len());
         for strike in STRIKES {
             for at in 0..effects {
@@ -118,7 +121,7 @@ async fn every_effect_may_crash_repeat_or_fail_and_the_promises_hold() {
                     let world = World::new();
                     prepare(&world);
                     world.with(|state| state.strike = Some((at, strike)));
-                    drive(&world, job("1", "lost-phone"), later).await;
+                    drive(&world, job("1", profile), later).await;
                     promises(&world, &format!("{name}, {strike:?} at {at} of {effects}, {later} s later"));
                 }
             }
@@ -130,17 +133,24 @@ async fn run(world: &World, job: &Job) -> Result<Settlement, Fault> {
     Reset { ports: world, job, rules: &rules() }.run(0.5).await
 }
 
-type Scenario = (&'static str, fn(&World));
+/// What it is called, what is asked for, and how the world is.
+type Scenario = (&'static str, &'static str, fn(&World));
 
-fn scenarios() -> [Scenario; 5] {
+fn scenarios() -> [Scenario; 7] {
     [
-        ("plain", |_| ()),
-        ("throttled", |world| world.with(|state| state.throttle = 9)),
-        ("alternate phone is the default", |world| {
+        ("plain", "lost-phone", |_| ()),
+        ("throttled", "lost-phone", |world| world.with(|state| state.throttle = 9)),
+        ("alternate phone is the default", "lost-phone", |world| {
             world.with(|state| state.default_method = Some("alternate".into()));
         }),
-        ("no methods", |world| world.with(|state| state.methods.truncate(1))),
-        ("protected", |world| {
+        ("the default is told and stays in the way", "authenticator", |world| {
+            world.with(|state| {
+                (state.preference, state.tells_preference) = (Some(Preference::Push), true);
+            });
+        }),
+        ("phones are set", "set-phones", |_| ()),
+        ("no methods", "lost-phone", |world| world.with(|state| state.methods.truncate(1))),
+        ("protected", "lost-phone", |world| {
             let role = vec![Membership::Role(Some("global administrator".into()))];
             world.with(|state| state.memberships = Some(Lookup::Complete(role)));
         }),
@@ -175,12 +185,12 @@ fn promises(world: &World, run: &str) {
 async fn every_effect_of_the_ports_is_met_by_some_scenario() {
     let ports = include_str!("../src/ports.rs");
     let declared = ports.lines().filter(|line| line.starts_with("    fn ")).count();
-    assert_eq!(declared, EFFECTS.len() + 3, "now, call_id and calls have no effect; every other is in EFFECTS");
+    assert_eq!(declared, EFFECTS.len() + 4, "now, call_id, digest and calls have no effect; every other is in EFFECTS");
     let mut met: BTreeSet<&str> = BTreeSet::new();
-    for (_, prepare) in scenarios() {
+    for (_, profile, prepare) in scenarios() {
         let world = World::new();
         prepare(&world);
-        drive(&world, job("1", "lost-phone"), 0).await;
+        drive(&world, job("1", profile), 0).await;
         met.extend(world.with(|state| state.effects.clone()));
     }
     let stranger = World::new();
@@ -401,12 +411,23 @@ async fn a_replay_is_let_in_as_if_it_came_first_and_a_deferred_copy_is_not_asked
 }
 
 fn job(id: &str, profile: &str) -> Job {
+    let steps = match profile {
+        "set-phones" => json!([
+            {"remove_methods": {"types": ["fido2"]}},
+            {"set_phones": {"mobile": "+1 5550101", "office": "+1 5550102"}},
+            {"set_per_user_mfa": {"state": "enabled"}}, {"revoke_sessions": {}},
+        ]),
+        "list" => json!([{"list_methods": {}}]),
+        _ => serde_json::Value::Null,
+    };
+    let profile = steps.is_null().then_some(profile);
     let body = json!({
         "id": id, "ticket": {"system": "servicenow", "number": "INC1"}, "target": {"upn": "ada@contoso.test"},
-        "profile": profile, "requested_by": "sam@contoso.test", "requested_at": "1970-01-12T13:46:40Z",
+        "profile": profile, "steps": steps, "requested_by": "sam@contoso.test", "requested_at": "1970-01-12T13:46:40Z",
     });
     let envelope = Envelope { producer: Some("itsm".into()), ..Envelope::bare(Lane::Tickets) };
-    Job { request: Request::parse(body.to_string().as_bytes(), &envelope).unwrap(), envelope }
+    let request = Request::parse(body.to_string().as_bytes(), &envelope, &Profiles::default()).unwrap();
+    Job { request, envelope }
 }
 
 fn rules() -> Rules {
@@ -417,7 +438,66 @@ fn rules() -> Rules {
         harmless_roles: HARMLESS_ROLES.map(str::to_owned).into(),
         cool_down: Duration::ZERO,
         max_resets_per_hour: 600,
+        enabled_steps: GRANTING.map(str::to_owned).into(),
     };
     let limits = Limits { max_attempts: 8, deadline: Duration::from_secs(86_400) };
-    Rules { policy, limits, app: "app".into() }
+    Rules { policy, limits, app: "app".into(), profiles: Profiles::default() }
+}
+
+#[tokio::test]
+async fn steps_are_carried_out_in_order_and_told_one_by_one() {
+    let world = World::new();
+    assert_eq!(drive(&world, job("1", "set-phones"), 0).await, [OutcomeKind::Succeeded]);
+    world.with(|state| {
+        let data = &state.published[0].body["data"];
+        let told: Vec<_> =
+            data["steps"].as_array().unwrap().iter().map(|step| (&step["step"], &step["result"])).collect();
+        let (phones, done) = (json!("set_phones"), json!("done"));
+        let expected = [
+            (&phones, &done),
+            (&phones, &done),
+            (&json!("set_per_user_mfa"), &done),
+            (&json!("revoke_sessions"), &done),
+        ];
+        assert_eq!(told, expected);
+        assert_eq!((&data["verified"], &data["methods_removed"]), (&json!(true), &json!(2)));
+        let record = state.audit.iter().map(ToString::to_string).collect::<String>();
+        assert!(
+            !state.published[0].body.to_string().contains("555") && !record.contains("+1 555"),
+            "no number is told"
+        );
+    });
+}
+
+#[tokio::test]
+async fn a_list_changes_nothing_and_a_step_that_is_not_enabled_is_denied_at_the_door() {
+    let world = World::new();
+    assert_eq!(drive(&world, job("1", "list"), 0).await, [OutcomeKind::Succeeded]);
+    world.with(|state| {
+        assert_eq!(state.published[0].body["data"]["methods_left"], 4);
+        assert!(!state.effects.iter().any(|name| ["write_plan", "advance", "remove", "change"].contains(name)));
+    });
+    let (mut rules, asked) = (rules(), job("2", "set-phones"));
+    rules.policy.enabled_steps.clear();
+    let refused = Reset { ports: &world, job: &asked, rules: &rules }.run(0.5).await;
+    assert!(matches!(refused, Ok(Settlement::Refused(outcome, _)) if outcome.reason == Reason::StepNotEnabled));
+}
+
+#[tokio::test]
+async fn the_default_is_changed_before_it_goes() {
+    let world = World::new();
+    world.with(|state| (state.preference, state.tells_preference) = (Some(Preference::Push), true));
+    assert_eq!(drive(&world, job("1", "authenticator"), 0).await, [OutcomeKind::Succeeded]);
+    world.with(|state| assert_eq!(state.default_method.as_deref(), Some("mobile")));
+    let (catch, untold) = (World::new(), World::new());
+    for (world, tells) in [(&catch, true), (&untold, false)] {
+        world.with(|state| {
+            state.default_method = Some("alternate".into());
+            (state.preference, state.tells_preference) = (Some(Preference::VoiceAlternateMobile), tells);
+        });
+    }
+    assert_eq!(drive(&catch, job("1", "all"), 0).await, [OutcomeKind::Succeeded]);
+    catch.with(|state| assert_eq!(state.methods.len(), 1, "all but the password"));
+    assert_eq!(drive(&untold, job("1", "all"), 0).await, [OutcomeKind::Partial]);
+    untold.with(|state| assert_eq!(state.published[0].reason(), Some(Reason::BlockedDefault)));
 }

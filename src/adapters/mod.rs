@@ -20,11 +20,11 @@ use uuid::Uuid;
 
 use crate::domain::event::Event;
 use crate::domain::guard::{Facts, User};
-use crate::domain::method::Method;
+use crate::domain::method::{Method, MethodType};
 use crate::domain::outcome::Fault;
-use crate::domain::plan::{Plan, Step};
+use crate::domain::plan::{Plan, Reach, Step};
 use crate::domain::request::Target;
-use crate::ports::{Conclusion, Deferral, Job, Lease, Ports, Recall, Removal, UserHold};
+use crate::ports::{Change, Conclusion, Deferral, Job, Lease, Ports, Recall, Reply, UserHold};
 use amqp::Outgoing;
 use graph::{Graph, Trail};
 use ledger::Ledger;
@@ -133,6 +133,10 @@ impl Ports for JobPorts {
         Uuid::new_v4()
     }
 
+    fn digest(&self, user: &str, kind: MethodType, value: &str) -> Option<String> {
+        self.shared.graph.digest(user, kind, value)
+    }
+
     fn calls(&self) -> Vec<Uuid> {
         self.trail.take()
     }
@@ -189,13 +193,17 @@ impl Ports for JobPorts {
         advanced
     }
 
-    async fn list_methods(&self, user: &str) -> Result<Vec<Method>, Fault> {
-        let list = self.shared.graph.list_methods(self.job.envelope.lane, user, &self.trail);
+    async fn list_methods(&self, user: &str, reach: &Reach) -> Result<Vec<Method>, Fault> {
+        let list = self.shared.graph.list_methods(self.job.envelope.lane, user, reach, &self.trail);
         self.reading("list_methods", list).await
     }
 
-    async fn remove(&self, user: &str, method: &Method, call: Uuid) -> Result<Removal, Fault> {
+    async fn remove(&self, user: &str, method: &Method, call: Uuid) -> Result<Reply, Fault> {
         self.effect("remove", self.shared.graph.remove(user, method, call, self.checked())).await
+    }
+
+    async fn change(&self, user: &str, change: Change<'_>, call: Uuid) -> Result<Reply, Fault> {
+        self.effect("change", self.shared.graph.change(user, change, call, self.checked())).await
     }
 
     async fn revoke_sessions(&self, user: &str, call: Uuid) -> Result<(), Fault> {

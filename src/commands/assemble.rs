@@ -43,7 +43,8 @@ impl Process {
         };
         let graph = Graph::new(graph_settings(config, &ledger, observer(&metrics))?).context("graph")?;
         metrics.set_graph_rate(f64::from(config.graph.requests_per_second));
-        let rules = Rules { policy: config.policy.clone(), limits: config.retry, app: config.graph.client_id.clone() };
+        let (policy, profiles) = (config.policy.clone(), config.profiles.clone());
+        let rules = Rules { policy, limits: config.retry, app: config.graph.client_id.clone(), profiles };
         let shared = Shared {
             ledger,
             graph,
@@ -82,6 +83,7 @@ fn graph_settings(config: &Config, ledger: &Ledger, observer: Observer) -> anyho
         client_id: graph.client_id.clone(),
         client_secret: graph.client_secret.clone(),
         requests_per_second: f64::from(graph.requests_per_second),
+        beta: graph.beta,
         timeout: graph.timeout,
         allow_http: graph.allow_http,
         digest_key: ledger.digest_key(),

@@ -1,6 +1,6 @@
 //! The one table of settings: name, default, what is accepted, meaning, and how the text becomes a value.
 
-use super::value::{address, ids, ledger, list, number, path, people, prefetch, root, seconds};
+use super::value::{address, granting, ids, ledger, list, number, path, people, prefetch, profiles, root, seconds};
 use super::value::{secret, switch, word};
 use super::{Config, LogFormat};
 use crate::domain::guard::HARMLESS_ROLES;
@@ -114,7 +114,7 @@ const WORD: &str = "1 to 64 letters, digits, `.`, `-`, `_`";
 
 /// The table, in the order it is shown.
 #[rustfmt::skip]
-pub static TABLE: [Key; 38] = [
+pub static TABLE: [Key; 39] = [
     or_file(key("broker.url", Preset::Required(Part::Broker), Look::Secret, "an address such as `amqps://user:password@host:5671/vhost`",
         "where RabbitMQ is",
         |config, text| { address(text, &["amqp", "amqps"])?; put(&mut config.broker.url, secret(text)) })),
@@ -170,7 +170,7 @@ pub static TABLE: [Key; 38] = [
         "the most requests a second; an item of a batch counts as one",
         |config, text| put(&mut config.graph.requests_per_second, number(text, 1..=1000))),
     key("graph.beta", Preset::Text("true"), Look::Bare, SWITCH,
-        "whether the beta API may be read; this version never does",
+        "whether the beta API may be called: hardware OATH, QR codes, the default method and per-user MFA are only there",
         |config, text| put(&mut config.graph.beta, switch(text))),
     key("graph.timeout", Preset::Text("30s"), Look::Text, "`1s` to `5m`",
         "how long one call may take",
@@ -202,9 +202,12 @@ pub static TABLE: [Key; 38] = [
     key("policy.max_resets_per_hour", Preset::Text("600"), Look::Bare, "1 to 1000000",
         "how many resets may start in an hour; requests beyond it wait",
         |config, text| put(&mut config.policy.max_resets_per_hour, number(text, 1..=1_000_000))),
-    key("policy.enabled_steps", Preset::List(&[]), Look::List, "an empty list (no step that grants access is built yet)",
-        "steps that grant access, which are off unless named here",
-        |_, text| list(text).is_empty().then_some(())),
+    key("policy.enabled_steps", Preset::List(&[]), Look::List, "some of `set_phones`, `set_email`, `set_per_user_mfa`",
+        "steps that give access, which are denied unless named here",
+        |config, text| put(&mut config.policy.enabled_steps, granting(text))),
+    key("policy.profiles", Preset::Unset, Look::Text, "a table of names, none of them a built-in profile's, each with a list of steps as in a request; in the environment as JSON",
+        "profiles of your own",
+        |config, text| put(&mut config.profiles, profiles(text))),
     key("audit.signing_key_file", Preset::Text("mfa-reset-audit.key"), Look::Text, FILE,
         "the key that signs audit checkpoints; made at first start, readable by its owner only",
         |config, text| put(&mut config.signing_key_file, path(text))),

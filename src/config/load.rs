@@ -9,6 +9,7 @@ use secrecy::SecretString;
 
 use super::keys::{Preset, TABLE};
 use super::{Broker, Config, Graph, InForce, Needs, Sources, check};
+use crate::domain::profile::Profiles;
 use crate::domain::retry::Limits;
 use crate::domain::rules::Policy;
 
@@ -88,7 +89,9 @@ impl Config {
                 harmless_roles: BTreeSet::new(),
                 cool_down: Duration::ZERO,
                 max_resets_per_hour: 0,
+                enabled_steps: BTreeSet::new(),
             },
+            profiles: Profiles::default(),
             signing_key_file: PathBuf::new(),
             checkpoint_interval: Duration::ZERO,
             retry: Limits { max_attempts: 0, deadline: Duration::ZERO },
@@ -111,6 +114,7 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
+    use crate::domain::task::Task;
 
     const SECRET: &str = "hunter2-canary";
     const ENOUGH: [(&str, &str); 5] = [
@@ -237,6 +241,24 @@ mod tests {
         );
         assert_eq!(mistakes(&sources(&[], &["broker.url=x"]), Needs::LEDGER), ["broker.url"]);
         assert_eq!(Config::load(&enough(&[]), Needs::RUN).unwrap().policy.producers, None);
+    }
+
+    #[test]
+    fn profiles_are_a_table_in_the_file_and_json_elsewhere() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let evict = r#"evict = [{ revoke_sessions = {} }, { remove_methods = { types = ["fido2"] } }]"#;
+        std::fs::write(&file, format!("[policy.profiles]\n{evict}")).unwrap();
+        let in_file = Sources { file: Some(file.path().into()), ..enough(&[]) };
+        let flag = r#"policy.profiles={"evict":[{"revoke_sessions":{}},{"remove_methods":{"types":["fido2"]}}]}"#;
+        for sources in [in_file, enough(&[flag])] {
+            let config = Config::load(&sources, Needs::WORKER).unwrap();
+            let names: Vec<_> = config.profiles.tasks("evict").unwrap().iter().map(Task::name).collect();
+            assert_eq!(names, ["revoke_sessions", "remove_methods"]);
+            assert!(config.profiles.tasks("all").is_some());
+        }
+        check_mistake(&[r#"policy.profiles={"all":[{"list_methods":{}}]}"#], "policy.profiles");
+        check_mistake(&[r#"policy.profiles={"mine":[]}"#], "policy.profiles");
+        check_mistake(&[r#"policy.profiles={"mine":[{"reboot":{}}]}"#], "policy.profiles");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use crate::domain::profile::Profiles;
 use crate::domain::retry::Limits;
 use crate::domain::rules::Policy;
 use keys::{Key, Part};
@@ -88,7 +89,7 @@ pub struct Graph {
     pub client_secret: SecretString,
     /// The most requests a second.
     pub requests_per_second: u32,
-    /// Whether the beta API may be read.
+    /// Whether the beta API may be called.
     pub beta: bool,
     /// How long one call may take.
     pub timeout: Duration,
@@ -117,6 +118,8 @@ pub struct Config {
     /// `policy.*`. `producers` is `None` where anybody may ask: allowed by `allow_any_producer`, or no broker is there
     /// to say who asks.
     pub policy: Policy,
+    /// The built-in profiles and those of `policy.profiles`.
+    pub profiles: Profiles,
     /// `audit.signing_key_file`.
     pub signing_key_file: PathBuf,
     /// `audit.checkpoint_interval`.

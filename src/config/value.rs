@@ -8,7 +8,12 @@ use std::time::Duration;
 
 use reqwest::Url;
 use secrecy::SecretString;
+use serde_json::{Map, Value};
 use uuid::Uuid;
+
+use crate::domain::profile::Profiles;
+use crate::domain::task::GRANTING;
+use crate::domain::{json, steps};
 
 /// A number and a unit: `250ms`, `10s`, `5m`, `1h`, `2d`; or `0`.
 pub fn duration(text: &str) -> Option<Duration> {
@@ -68,6 +73,24 @@ pub fn word(text: &str) -> Option<String> {
 /// Items between commas; blank ones do not count.
 pub fn list(text: &str) -> BTreeSet<String> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+}
+
+/// Names of steps that give access.
+pub fn granting(text: &str) -> Option<BTreeSet<String>> {
+    let steps = list(text);
+    steps.iter().all(|step| GRANTING.contains(&step.as_str())).then_some(steps)
+}
+
+/// Profiles beside the built-in ones, as JSON: a list of steps for each name.
+pub fn profiles(text: &str) -> Option<Profiles> {
+    let mut profiles = Profiles::default();
+    let given = if text.is_empty() { Value::Object(Map::new()) } else { json::parse(text.as_bytes()).ok()? };
+    for (name, items) in given.as_object()? {
+        let items = items.as_array().filter(|items| items.len() <= steps::MOST)?;
+        let items = items.iter().map(|item| (item, String::new())).collect();
+        profiles.add(&word(name)?, steps::read(items, "").ok()?)?;
+    }
+    Some(profiles)
 }
 
 /// Ids between commas, in lower case.

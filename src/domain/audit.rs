@@ -34,7 +34,7 @@ pub struct Subject<'a> {
 }
 
 /// The record before the first call that changes anything.
-pub fn intent(subject: &Subject<'_>, planned: &[MethodReport], now: Timestamp) -> Value {
+pub fn intent(subject: &Subject<'_>, planned: &Outcome, now: Timestamp) -> Value {
     let mut record = base(subject, "intent", planned, now);
     record["status_id"] = 0.into();
     record["status"] = "Unknown".into();
@@ -45,7 +45,7 @@ pub fn intent(subject: &Subject<'_>, planned: &[MethodReport], now: Timestamp) -
 
 /// The record of how a job ended.
 pub fn conclusion(subject: &Subject<'_>, outcome: &Outcome, now: Timestamp) -> Value {
-    let mut record = base(subject, "conclusion", &outcome.methods, now);
+    let mut record = base(subject, "conclusion", outcome, now);
     let (status_id, status, severity) = match outcome.kind {
         OutcomeKind::Succeeded | OutcomeKind::NothingToDo | OutcomeKind::Planned => (1, "Success", 1),
         OutcomeKind::Partial => (99, "Partial", 3),
@@ -64,8 +64,8 @@ pub fn conclusion(subject: &Subject<'_>, outcome: &Outcome, now: Timestamp) -> V
     record
 }
 
-fn base(subject: &Subject<'_>, phase: &str, methods: &[MethodReport], now: Timestamp) -> Value {
-    let request = subject.request;
+fn base(subject: &Subject<'_>, phase: &str, outcome: &Outcome, now: Timestamp) -> Value {
+    let (request, Outcome { methods, steps, .. }) = (subject.request, outcome);
     // Where only the memory of a request is left, its intent tells who asked.
     let requester =
         Some(&request.requested_by).filter(|name| !name.is_empty()).map_or("see the intent", String::as_str);
@@ -95,7 +95,7 @@ fn base(subject: &Subject<'_>, phase: &str, methods: &[MethodReport], now: Times
         "unmapped": {
             "ticket": request.ticket, "profile": request.profile, "keep": request.keep, "dry_run": request.dry_run,
             "reason": request.reason, "approvals": request.approvals, "verification": request.verification,
-            "producer": subject.producer, "methods": methods, "client_request_ids": subject.calls,
+            "producer": subject.producer, "methods": methods, "steps": steps, "client_request_ids": subject.calls,
         },
     })
 }

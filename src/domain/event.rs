@@ -122,6 +122,7 @@ fn build(seed: &str, about: Value, outcome: &Outcome, facts: &Facts<'_>, envelop
         "started_at": facts.started_at,
         "finished_at": facts.finished_at,
         "methods": outcome.methods,
+        "steps": outcome.steps,
     });
     let system = envelope_system(about["ticket_system"].as_str());
     let subject = about["request_id"].as_str().unwrap_or_default().to_owned();

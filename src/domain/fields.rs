@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 use super::json::{Fields, Flaw};
 use super::method::MethodType;
-use super::profile::Profile;
+use super::profile::Profiles;
 use super::request::{Approval, Envelope, Key, Request, Target, Ticket, Verification, hex};
+use super::steps;
+use super::task::Task;
 
 /// What is a valid wish, but not built yet.
 pub fn not_built(value: &Value) -> Option<Flaw> {
@@ -16,11 +18,11 @@ pub fn not_built(value: &Value) -> Option<Flaw> {
     if matches!(kind, Some("batch" | "cancel" | "approve")) {
         return Some(Flaw::new("/kind", "this kind is not built yet"));
     }
-    value.get("steps").filter(|steps| !steps.is_null()).map(|_| Flaw::new("/steps", "steps are not built yet"))
+    None
 }
 
 /// Reads every field of a request.
-pub fn read(value: &Value, envelope: &Envelope) -> Result<Request, Flaw> {
+pub fn read(value: &Value, envelope: &Envelope, profiles: &Profiles) -> Result<Request, Flaw> {
     let mut fields = Fields::open(value, String::new())?;
     if fields.text("kind", 32)?.is_some_and(|kind| kind != "reset") {
         return Err(Flaw::new("/kind", "reset is expected"));
@@ -29,9 +31,7 @@ pub fn read(value: &Value, envelope: &Envelope) -> Result<Request, Flaw> {
     let id = id.ok_or_else(|| Flaw::new("/id", "an id is required, here or as message_id"))?;
     let ticket = ticket(fields.object("ticket")?)?;
     let target = target(fields.object("target")?)?;
-    let profile = fields.required_text("profile", 64)?;
-    let profile = Profile::from_name(&profile).ok_or_else(|| Flaw::new("/profile", "unknown profile"))?;
-    fields.expect("steps");
+    let (profile, tasks) = wish(&mut fields, profiles)?;
     fields.refuse_null("keep").and_then(|()| fields.refuse_null("dry_run"))?;
     let keep = fields.list("keep", 15)?.into_iter().map(kept_type).collect::<Result<BTreeSet<_>, _>>()?;
     let dry_run = fields.flag("dry_run")?;
@@ -45,13 +45,15 @@ pub fn read(value: &Value, envelope: &Envelope) -> Result<Request, Flaw> {
     let reason = fields.prose("reason", 4000)?;
     fields.close()?;
     let key = Key { system: ticket.system.clone(), id };
-    let fingerprint = fingerprint(&json!([target, profile, keep, dry_run, requested_by, ticket]));
+    let wish = profile.as_ref().map_or_else(|| json!(tasks), |name| json!(name));
+    let fingerprint = fingerprint(&json!([target, wish, keep, dry_run, requested_by, ticket]));
     Ok(Request {
         key,
         fingerprint,
         ticket,
         target,
         profile,
+        tasks,
         keep,
         dry_run,
         requested_by,
@@ -61,6 +63,22 @@ pub fn read(value: &Value, envelope: &Envelope) -> Result<Request, Flaw> {
         approvals,
         reason,
     })
+}
+
+/// What is asked for: a profile by its name, or steps.
+fn wish(fields: &mut Fields<'_>, profiles: &Profiles) -> Result<(Option<String>, Vec<Task>), Flaw> {
+    let profile = fields.text("profile", 64)?;
+    let said = fields.has("steps");
+    let steps = fields.list("steps", steps::MOST)?;
+    match profile {
+        Some(_) if said => Err(Flaw::new("/steps", "either profile or steps is expected, not both")),
+        None if said => Ok((None, steps::read(steps, "/steps")?)),
+        None => Err(Flaw::new("/profile", "one of profile and steps is required")),
+        Some(name) => match profiles.tasks(&name) {
+            Some(tasks) => Ok((Some(name), tasks.to_vec())),
+            None => Err(Flaw::new("/profile", "unknown profile")),
+        },
+    }
 }
 
 fn is_printable(id: &str) -> bool {
@@ -104,7 +122,8 @@ fn target(fields: Option<Fields<'_>>) -> Result<Target, Flaw> {
     Ok(Target { object_id, upn, mail })
 }
 
-fn address(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<String>, Flaw> {
+/// An address, in lower case.
+pub fn address(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<String>, Flaw> {
     let address = fields.text(name, 320)?.map(|address| address.trim().to_lowercase());
     let valid = |address: &String| {
         let parts = address.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty());

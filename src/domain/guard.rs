@@ -2,9 +2,12 @@
 //!
 //! Graph lets an application reset anybody, administrators included, so this is the only thing that protects them.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
-use super::method::Method;
+use super::method::{Method, MethodType};
+use super::preference::Preference;
 use super::reason::Reason;
 use super::request::Request;
 use super::rules::Policy;
@@ -78,6 +81,15 @@ pub enum Lookup<T> {
     Failed,
 }
 
+/// Why the methods of a type could not be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    /// This cloud does not have the collection.
+    Missing,
+    /// The application may not read it.
+    Forbidden,
+}
+
 /// What is known about the target, read while the job holds the user.
 #[derive(Debug, Clone)]
 pub struct Facts {
@@ -92,6 +104,12 @@ pub struct Facts {
     pub eligibilities: Lookup<Option<String>>,
     /// The authentication methods.
     pub methods: Vec<Method>,
+    /// Types of methods that could not be listed, and why not.
+    pub unread: Vec<(MethodType, Unread)>,
+    /// What the user prefers as the second factor, where Graph tells.
+    pub preference: Option<Preference>,
+    /// Whether the beta API may be called.
+    pub beta: bool,
     /// Graph's clock at the time of reading.
     pub read_at: Timestamp,
     /// When the user was last reset, as far as the ledger knows.
@@ -123,11 +141,13 @@ pub enum Rule {
     LookupFailed,
     /// `policy.cool_down`.
     CoolDown,
+    /// `policy.enabled_steps`.
+    Step,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::None,
         Self::Producer,
         Self::Requester,
@@ -139,6 +159,7 @@ impl Rule {
         Self::Unreadable,
         Self::LookupFailed,
         Self::CoolDown,
+        Self::Step,
     ];
 
     /// The word in metrics and results.
@@ -155,6 +176,7 @@ impl Rule {
             Self::Unreadable => "unreadable",
             Self::LookupFailed => "lookup_failed",
             Self::CoolDown => "cool_down",
+            Self::Step => "step",
         }
     }
 
@@ -164,6 +186,7 @@ impl Rule {
             Self::Producer => Reason::ProducerNotAllowed,
             Self::Requester => Reason::RequesterIsTarget,
             Self::CoolDown => Reason::RecentlyReset,
+            Self::Step => Reason::StepNotEnabled,
             Self::None
             | Self::ProtectedUser
             | Self::ProtectedGroup
@@ -185,23 +208,28 @@ pub enum Decision {
     Deny(Rule),
 }
 
-/// Whether this producer may ask at all; the broker has checked who it is.
-pub fn may_ask(producer: Option<&str>, policy: &Policy) -> Decision {
-    match &policy.producers {
-        None => Decision::Allow,
-        Some(allowed) if producer.is_some_and(|user| allowed.contains(user)) => Decision::Allow,
-        Some(_) => Decision::Deny(Rule::Producer),
+/// Whether this producer may ask at all, and for this; the broker has checked who it is.
+pub fn may_ask(request: &Request, producer: Option<&str>, policy: &Policy) -> Decision {
+    let known = |allowed: &BTreeSet<String>| producer.is_some_and(|user| allowed.contains(user));
+    if !policy.producers.as_ref().is_none_or(known) {
+        return Decision::Deny(Rule::Producer);
     }
+    not_enabled(request, policy).map_or(Decision::Allow, Decision::Deny)
+}
+
+fn not_enabled(request: &Request, policy: &Policy) -> Option<Rule> {
+    request.not_enabled(&policy.enabled_steps).map(|_| Rule::Step)
 }
 
 /// Whether this user may be reset by this request.
 pub fn decide(request: &Request, user: &User, facts: &Facts, policy: &Policy, now: Timestamp) -> Decision {
-    let objection = names(request, user, policy)
+    let objection = not_enabled(request, policy)
+        .or_else(|| names(request, user, policy))
         .or_else(|| user.restricted.then_some(Rule::RestrictedUnit))
         .or_else(|| memberships(facts, policy))
         .or_else(|| roles(&facts.assignments, policy, false))
         .or_else(|| roles(&facts.eligibilities, policy, true))
-        .or_else(|| recently_reset(facts, policy, now));
+        .or_else(|| recently_reset(facts, policy, now).filter(|_| !request.only_lists()));
     objection.map_or(Decision::Allow, Decision::Deny)
 }
 
@@ -264,6 +292,25 @@ fn recently_reset(facts: &Facts, policy: &Policy, now: Timestamp) -> Option<Rule
 }
 
 #[cfg(test)]
+impl Facts {
+    /// Facts that speak against nothing, of a user with these methods.
+    pub fn of(methods: &[Method]) -> Self {
+        Self {
+            memberships: Lookup::Complete(Vec::new()),
+            role_assignable_groups: Lookup::Complete(Vec::new()),
+            assignments: Lookup::Complete(Vec::new()),
+            eligibilities: Lookup::NotLicensed,
+            methods: methods.to_vec(),
+            unread: Vec::new(),
+            preference: None,
+            beta: true,
+            read_at: Timestamp::UNIX_EPOCH,
+            last_reset: None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 
@@ -271,6 +318,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::domain::profile::Profiles;
     use crate::domain::request::{Envelope, Lane};
 
     const ADA: &str = "0a000000-0000-4000-8000-000000000000";
@@ -281,7 +329,7 @@ mod tests {
             "profile": "all", "requested_by": requested_by,
         });
         let envelope = Envelope::bare(Lane::Tickets);
-        Request::parse(body.to_string().as_bytes(), &envelope).unwrap()
+        Request::parse(body.to_string().as_bytes(), &envelope, &Profiles::default()).unwrap()
     }
 
     fn user() -> User {
@@ -297,18 +345,15 @@ mod tests {
             harmless_roles: HARMLESS_ROLES.map(str::to_owned).into(),
             cool_down: Duration::from_secs(3600),
             max_resets_per_hour: 1,
+            enabled_steps: BTreeSet::new(),
         }
     }
 
     fn facts() -> Facts {
         Facts {
-            memberships: Lookup::Complete(Vec::new()),
             role_assignable_groups: Lookup::Complete(vec!["assignable".to_owned()]),
-            assignments: Lookup::Complete(Vec::new()),
             eligibilities: Lookup::Complete(Vec::new()),
-            methods: Vec::new(),
-            read_at: Timestamp::UNIX_EPOCH,
-            last_reset: None,
+            ..Facts::of(&[])
         }
     }
 
@@ -409,10 +454,10 @@ mod tests {
 
     #[test]
     fn a_producer_must_be_known_and_named() {
-        assert_eq!(may_ask(Some("itsm"), &policy()), Decision::Allow);
-        assert_eq!(may_ask(Some("other"), &policy()), Decision::Deny(Rule::Producer));
-        assert_eq!(may_ask(None, &policy()), Decision::Deny(Rule::Producer));
-        assert_eq!(may_ask(None, &Policy { producers: None, ..policy() }), Decision::Allow);
+        assert_eq!(may_ask(&request("sam"), Some("itsm"), &policy()), Decision::Allow);
+        assert_eq!(may_ask(&request("sam"), Some("other"), &policy()), Decision::Deny(Rule::Producer));
+        assert_eq!(may_ask(&request("sam"), None, &policy()), Decision::Deny(Rule::Producer));
+        assert_eq!(may_ask(&request("sam"), None, &Policy { producers: None, ..policy() }), Decision::Allow);
     }
 
     #[test]

@@ -179,6 +179,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Whether the field is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.object.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// `true` or `false`; absent is `false`.
     pub fn flag(&mut self, name: &'static str) -> Result<bool, Flaw> {
         let Some(value) = self.value(name) else { return Ok(false) };

@@ -1,8 +1,9 @@
 //! Every type of authentication method that Microsoft Entra ID knows: the one table.
 //!
-//! Facts from the Graph v1.0 schema: which typed collection a method lives in, whether Graph deletes it at all,
-//! and whether its id is the same for every user (phones, email), so that the id alone proves nothing.
+//! Facts from Graph's schemas: which typed collection of which version deletes a method, if any does, and whether its id
+//! is the same for every user (phones, email), so that the id alone proves nothing.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// A type of authentication method, by the name used in results, `keep` and metric labels.
@@ -27,19 +28,45 @@ pub enum MethodType {
     MicrosoftAuthenticator,
     /// A software OATH token.
     SoftwareOath,
-    /// A hardware OATH token; the v1.0 API does not list it.
+    /// A hardware OATH token; only the beta API lists it, and removing it leaves the token in the directory.
     HardwareOath,
     /// A Temporary Access Pass.
     TemporaryAccessPass,
     /// A macOS platform credential.
     PlatformCredential,
-    /// A QR code with a PIN; no v1.0 collection.
+    /// A QR code with a PIN: one for each user, and only the beta API removes it.
     QrCodePin,
     /// An external authentication method.
     External,
     /// A type that this version does not know.
     Unknown,
 }
+
+/// A version of Graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Api {
+    /// `v1.0`.
+    V1,
+    /// `beta`, where the configuration allows it.
+    Beta,
+}
+
+/// Where the methods of a type live, below `users/{id}/authentication/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Collection {
+    /// The segment of the address.
+    pub name: &'static str,
+    /// The version that has it.
+    pub api: Api,
+    /// Whether it is one object, which has no id in its address.
+    pub single: bool,
+}
+
+/// Where the deprecated registrations of Authenticator for passwordless sign-in live, which `methods` lists beside the
+/// others.
+pub const PASSWORDLESS: Collection =
+    Collection { name: "passwordlessMicrosoftAuthenticatorMethods", api: Api::Beta, single: false };
+const PASSWORDLESS_ODATA: &str = "passwordlessMicrosoftAuthenticatorAuthenticationMethod";
 
 /// One row of the table.
 #[derive(Debug)]
@@ -50,8 +77,8 @@ pub struct Entry {
     pub name: &'static str,
     /// What `@odata.type` says, without `#microsoft.graph.`; phones share one and differ by `phoneType`.
     pub odata: &'static str,
-    /// The v1.0 collection that deletes it; `None` where v1.0 cannot.
-    pub collection: Option<&'static str>,
+    /// The collection that deletes it; `None` where Graph cannot.
+    pub collection: Option<Collection>,
     /// Its place in a plan: smaller goes first. Mobile is late because alternate mobile depends on it.
     pub order: u8,
     /// Whether every user's method of this type has the same id.
@@ -62,30 +89,38 @@ const fn entry(
     method_type: MethodType,
     name: &'static str,
     odata: &'static str,
-    collection: Option<&'static str>,
+    collection: Option<Collection>,
     order: u8,
     shared_id: bool,
 ) -> Entry {
     Entry { method_type, name, odata, collection, order, shared_id }
 }
 
+const fn v1(name: &'static str) -> Option<Collection> {
+    Some(Collection { name, api: Api::V1, single: false })
+}
+
+const fn beta(name: &'static str, single: bool) -> Option<Collection> {
+    Some(Collection { name, api: Api::Beta, single })
+}
+
 /// The table, in the order of the enum.
 #[rustfmt::skip]
 pub const TABLE: [Entry; 15] = [
     entry(MethodType::Password, "password", "passwordAuthenticationMethod", None, 0, true),
-    entry(MethodType::PhoneMobile, "phone_mobile", "phoneAuthenticationMethod", Some("phoneMethods"), 12, true),
-    entry(MethodType::PhoneAlternateMobile, "phone_alternate_mobile", "phoneAuthenticationMethod", Some("phoneMethods"), 5, true),
-    entry(MethodType::PhoneOffice, "phone_office", "phoneAuthenticationMethod", Some("phoneMethods"), 4, true),
-    entry(MethodType::Email, "email", "emailAuthenticationMethod", Some("emailMethods"), 11, true),
-    entry(MethodType::Fido2, "fido2", "fido2AuthenticationMethod", Some("fido2Methods"), 6, false),
-    entry(MethodType::WindowsHello, "windows_hello", "windowsHelloForBusinessAuthenticationMethod", Some("windowsHelloForBusinessMethods"), 7, false),
-    entry(MethodType::MicrosoftAuthenticator, "microsoft_authenticator", "microsoftAuthenticatorAuthenticationMethod", Some("microsoftAuthenticatorMethods"), 10, false),
-    entry(MethodType::SoftwareOath, "software_oath", "softwareOathAuthenticationMethod", Some("softwareOathMethods"), 9, false),
-    entry(MethodType::HardwareOath, "hardware_oath", "hardwareOathAuthenticationMethod", None, 1, false),
-    entry(MethodType::TemporaryAccessPass, "temporary_access_pass", "temporaryAccessPassAuthenticationMethod", Some("temporaryAccessPassMethods"), 13, false),
-    entry(MethodType::PlatformCredential, "platform_credential", "platformCredentialAuthenticationMethod", Some("platformCredentialMethods"), 8, false),
-    entry(MethodType::QrCodePin, "qr_code_pin", "qrCodePinAuthenticationMethod", None, 3, false),
-    entry(MethodType::External, "external", "externalAuthenticationMethod", Some("externalAuthenticationMethods"), 2, false),
+    entry(MethodType::PhoneMobile, "phone_mobile", "phoneAuthenticationMethod", v1("phoneMethods"), 12, true),
+    entry(MethodType::PhoneAlternateMobile, "phone_alternate_mobile", "phoneAuthenticationMethod", v1("phoneMethods"), 5, true),
+    entry(MethodType::PhoneOffice, "phone_office", "phoneAuthenticationMethod", v1("phoneMethods"), 4, true),
+    entry(MethodType::Email, "email", "emailAuthenticationMethod", v1("emailMethods"), 11, true),
+    entry(MethodType::Fido2, "fido2", "fido2AuthenticationMethod", v1("fido2Methods"), 6, false),
+    entry(MethodType::WindowsHello, "windows_hello", "windowsHelloForBusinessAuthenticationMethod", v1("windowsHelloForBusinessMethods"), 7, false),
+    entry(MethodType::MicrosoftAuthenticator, "microsoft_authenticator", "microsoftAuthenticatorAuthenticationMethod", v1("microsoftAuthenticatorMethods"), 10, false),
+    entry(MethodType::SoftwareOath, "software_oath", "softwareOathAuthenticationMethod", v1("softwareOathMethods"), 9, false),
+    entry(MethodType::HardwareOath, "hardware_oath", "hardwareOathAuthenticationMethod", beta("hardwareOathMethods", false), 1, false),
+    entry(MethodType::TemporaryAccessPass, "temporary_access_pass", "temporaryAccessPassAuthenticationMethod", v1("temporaryAccessPassMethods"), 13, false),
+    entry(MethodType::PlatformCredential, "platform_credential", "platformCredentialAuthenticationMethod", v1("platformCredentialMethods"), 8, false),
+    entry(MethodType::QrCodePin, "qr_code_pin", "qrCodePinAuthenticationMethod", beta("qrCodePinMethod", true), 3, false),
+    entry(MethodType::External, "external", "externalAuthenticationMethod", v1("externalAuthenticationMethods"), 2, false),
     entry(MethodType::Unknown, "unknown", "", None, 14, false),
 ];
 
@@ -113,6 +148,7 @@ impl MethodType {
             ("phoneAuthenticationMethod", Some("alternateMobile")) => Self::PhoneAlternateMobile,
             ("phoneAuthenticationMethod", Some("office")) => Self::PhoneOffice,
             ("phoneAuthenticationMethod", _) | ("", _) => Self::Unknown,
+            (PASSWORDLESS_ODATA, _) => Self::MicrosoftAuthenticator,
             _ => TABLE.iter().find(|entry| entry.odata == name).map_or(Self::Unknown, |entry| entry.method_type),
         }
     }
@@ -132,9 +168,47 @@ pub struct Method {
     pub aaguid: Option<String>,
     /// Whether this is a passkey that a provider synchronises between devices.
     pub synced: bool,
+    /// When it was registered, where Graph tells.
+    #[serde(default)]
+    pub registered_at: Option<Timestamp>,
+    /// Whether the number can be used to sign in by SMS, for a mobile phone.
+    #[serde(default)]
+    pub sms_sign_in: bool,
+    /// Whether this is a deprecated passwordless registration of Authenticator.
+    #[serde(default)]
+    pub passwordless: bool,
 }
 
 impl Method {
+    /// A method of which nothing but type and id is known.
+    pub fn new(method_type: MethodType, id: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            method_type,
+            digest: None,
+            aaguid: None,
+            synced: false,
+            registered_at: None,
+            sms_sign_in: false,
+            passwordless: false,
+        }
+    }
+
+    /// Whether an `@odata.type` says that this is a deprecated passwordless registration of Authenticator.
+    pub fn is_passwordless(odata: &str) -> bool {
+        odata.ends_with(PASSWORDLESS_ODATA)
+    }
+
+    /// The collection that deletes it, if Graph can.
+    pub const fn collection(&self) -> Option<Collection> {
+        if self.passwordless { Some(PASSWORDLESS) } else { self.method_type.entry().collection }
+    }
+
+    /// Whether it can be deleted, if the beta API may be called or not.
+    pub fn is_removable(&self, beta: bool) -> bool {
+        self.collection().is_some_and(|collection| beta || collection.api == Api::V1)
+    }
+
     /// Whether `listed` is this very method: the same id and, where ids are shared, the same value.
     pub fn is(&self, listed: &Self) -> bool {
         self.same_place(listed) && self.digest == listed.digest
@@ -142,7 +216,7 @@ impl Method {
 
     /// Whether `listed` has the same type and id, whatever its value.
     pub fn same_place(&self, listed: &Self) -> bool {
-        self.method_type == listed.method_type && self.id == listed.id
+        self.method_type == listed.method_type && self.id == listed.id && self.passwordless == listed.passwordless
     }
 }
 

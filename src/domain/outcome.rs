@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::method::MethodType;
@@ -85,10 +86,14 @@ pub enum MethodResult {
     Forbidden,
     /// Still there for another reason.
     Failed,
+    /// Of a step that removes nothing: done by this job.
+    Done,
+    /// Of a step that removes nothing: it was so before this job reached it.
+    Unchanged,
 }
 
 impl MethodResult {
-    /// Every result.
+    /// Every result that a method can have.
     pub const ALL: [Self; 10] = [
         Self::Removed,
         Self::AlreadyAbsent,
@@ -115,12 +120,19 @@ impl MethodResult {
             Self::Ambiguous => "ambiguous",
             Self::Forbidden => "forbidden",
             Self::Failed => "failed",
+            Self::Done => "done",
+            Self::Unchanged => "unchanged",
         }
     }
 
     /// Whether the planned method is gone.
     pub const fn is_gone(self) -> bool {
         matches!(self, Self::Removed | Self::AlreadyAbsent | Self::ReplacedSince)
+    }
+
+    /// Whether a step that removes nothing left things as they shall be.
+    pub const fn is_set(self) -> bool {
+        matches!(self, Self::Done | Self::Unchanged)
     }
 }
 
@@ -130,8 +142,25 @@ pub struct MethodReport {
     /// Its type.
     #[serde(rename = "type")]
     pub method_type: MethodType,
-    /// Graph's id.
-    pub id: String,
+    /// Graph's id; `None` for a type whose methods could not be listed.
+    pub id: Option<String>,
+    /// What became of it; `None` in a dry run.
+    pub result: Option<MethodResult>,
+    /// Why, where the result does not say it.
+    pub reason_code: Option<Reason>,
+    /// When it was registered, where Graph tells.
+    #[serde(default)]
+    pub registered_at: Option<Timestamp>,
+}
+
+/// One step of the result that removes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Its name.
+    pub step: String,
+    /// The type of method that it is about, if any.
+    #[serde(rename = "type")]
+    pub method_type: Option<MethodType>,
     /// What became of it; `None` in a dry run.
     pub result: Option<MethodResult>,
     /// Why, where the result does not say it.
@@ -147,18 +176,21 @@ pub struct Outcome {
     pub reason: Reason,
     /// The rule or field behind the reason, for people; never a name, number or address.
     pub detail: Option<String>,
-    /// Whether a list proved that every planned method is gone.
+    /// Whether a list proved that every planned method is gone, and what was set is there.
     pub verified: bool,
     /// Whether sessions were revoked.
     pub sessions_revoked: bool,
     /// What became of each method.
     pub methods: Vec<MethodReport>,
+    /// What became of each other step.
+    #[serde(default)]
+    pub steps: Vec<StepReport>,
 }
 
 impl Outcome {
     /// An outcome for a job in which nothing was done.
     pub const fn untouched(kind: OutcomeKind, reason: Reason, detail: Option<String>) -> Self {
-        Self { kind, reason, detail, verified: false, sessions_revoked: false, methods: Vec::new() }
+        Self { kind, reason, detail, verified: false, sessions_revoked: false, methods: Vec::new(), steps: Vec::new() }
     }
 }
 

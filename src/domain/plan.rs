@@ -3,18 +3,22 @@
 //! A later attempt finishes the recorded plan and never makes a new one: phone ids are the same for everybody, so
 //! listing again and deleting what is there would remove what the user has just registered.
 
+mod default;
+mod making;
 mod reading;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::method::{Method, MethodType};
+use super::method::{Api, Method, MethodType};
 use super::outcome::{MethodReport, MethodResult};
-use super::profile::Profile;
+use super::preference::Preference;
 use super::reason::Reason;
+use super::task::MfaState;
 
 /// What a step does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +28,34 @@ pub enum Action {
     RevokeSessions,
     /// Removes a method.
     Remove(Method),
+    /// Changes the default method, so that the old one can go.
+    SetDefault(Preference),
+    /// Sets a phone number or address; the value itself stays in the request.
+    SetValue(Setting),
+    /// Allows or forbids signing in by SMS.
+    SetSmsSignIn(bool),
+    /// Sets the per-user MFA state.
+    SetPerUserMfa(MfaState),
+}
+
+impl Action {
+    /// Whether it comes in passes: what Graph refuses now may be accepted once others are gone.
+    const fn is_removing(&self) -> bool {
+        matches!(self, Self::Remove(_) | Self::SetDefault(_))
+    }
+}
+
+/// A phone or address to be set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// Its type.
+    pub method_type: MethodType,
+    /// The keyed digest of the new value.
+    pub digest: Option<String>,
+    /// That of the value at the survey.
+    pub before: Option<String>,
+    /// Whether it takes the place of one that is there.
+    pub replaces: bool,
 }
 
 /// How far a step is.
@@ -59,6 +91,29 @@ pub enum Refusal {
     Other,
 }
 
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Call this step.
+    Call(usize),
+    /// Wait, since Graph may not know yet what is gone.
+    Wait(Duration),
+    /// Nothing is left.
+    Nothing,
+}
+
+/// Which methods a list has to tell of, to be held against a plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Their types.
+    pub types: BTreeSet<MethodType>,
+    /// Whether some of them live in the beta API.
+    pub beta: bool,
+}
+
+/// The waits before a pass over what Graph refused is tried again although nothing else went, in seconds.
+const RETRIES: [u64; 2] = [1, 4];
+
 /// One step of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
@@ -81,6 +136,10 @@ impl Step {
         Self { action, state: State::Open, calls: Vec::new(), doubted_since: None, put_off: None }
     }
 
+    fn settled(action: Action, result: MethodResult) -> Self {
+        Self { state: State::Done { result, reason: None }, ..Self::open(action) }
+    }
+
     const fn is_open(&self) -> bool {
         matches!(self.state, State::Open | State::Sent { .. })
     }
@@ -97,8 +156,10 @@ pub struct Plan {
     pub left_alone: Vec<MethodReport>,
     /// Graph's clock at the survey.
     pub surveyed_at: Timestamp,
-    /// Whether what is left alone leaves the reset incomplete.
-    pub incomplete: bool,
+    /// Why what is left alone leaves the reset incomplete, if it does.
+    pub incomplete: Option<Reason>,
+    /// Whether the request asks for removals at all.
+    pub removes: bool,
     /// Steps changed since they were last written down.
     #[serde(skip)]
     changed: BTreeSet<usize>,
@@ -108,63 +169,37 @@ pub struct Plan {
     /// Whether this pass over the steps got anywhere.
     #[serde(skip)]
     progressed: bool,
+    /// Whether this attempt changed anything, and how often it waited for Graph to know of it.
+    #[serde(skip)]
+    moved: bool,
+    #[serde(skip)]
+    waited: usize,
 }
 
 impl Plan {
-    /// Makes the plan from what a survey listed.
-    pub fn make(user: &str, profile: Profile, keep: &BTreeSet<MethodType>, listed: &[Method], at: Timestamp) -> Self {
-        let mut left_alone = Vec::new();
-        let mut removals: Vec<Method> = Vec::new();
-        let mut incomplete = false;
-        for method in listed.iter().filter(|method| method.method_type != MethodType::Password) {
-            let kept = keep.contains(&method.method_type);
-            if profile.removes(method) && !kept {
-                removals.push(method.clone());
-                continue;
-            }
-            let report = left_alone_report(method, kept);
-            incomplete |= report.result == Some(MethodResult::Unsupported) && profile.wants_everything();
-            left_alone.push(report);
-        }
-        removals.sort_by_key(|method| method.method_type.entry().order);
-        let revoke = || Step::open(Action::RevokeSessions);
-        let mut steps: Vec<Step> = profile.revokes_first().then(revoke).into_iter().collect();
-        steps.extend(removals.into_iter().map(|method| Step::open(Action::Remove(method))));
-        // Nothing removed in between: one revocation is enough.
-        if steps.is_empty() || steps.iter().any(|step| matches!(step.action, Action::Remove(_))) {
-            steps.push(revoke());
-        }
-        Self {
-            user: user.to_owned(),
-            steps,
-            left_alone,
-            surveyed_at: at,
-            incomplete,
-            changed: BTreeSet::new(),
-            listed_at: Timestamp::default(),
-            progressed: false,
-        }
-    }
-
-    /// The next step to call: the first open one. A removal that was put off comes again after the other removals and
-    /// before the next revocation, as long as a pass gets anywhere; then it is settled as blocked.
-    pub fn next_step(&mut self) -> Option<usize> {
+    /// What comes next: the first open step. A removal that was put off comes again after the other removals and before
+    /// anything else, as long as a pass gets anywhere, and a little longer; then it is settled as blocked.
+    pub fn next_step(&mut self) -> Next {
         loop {
             let open = self.steps.iter().position(|step| step.is_open() && step.put_off.is_none());
             let waiting = self.steps[..open.unwrap_or(self.steps.len())].iter().any(|step| step.put_off.is_some());
-            let barrier = open.is_none_or(|open| self.steps[open].action == Action::RevokeSessions);
+            let barrier = open.is_none_or(|open| !self.steps[open].action.is_removing());
             if !(waiting && barrier) {
-                return open;
+                return open.map_or(Next::Nothing, Next::Call);
             }
-            self.end_pass();
+            if let Some(wait) = self.end_pass() {
+                return Next::Wait(wait);
+            }
         }
     }
 
     /// Begins another pass with what was put off, or settles it where the last pass got nowhere.
-    fn end_pass(&mut self) {
+    fn end_pass(&mut self) -> Option<Duration> {
+        let wait = RETRIES.get(self.waited).filter(|_| self.moved && !self.progressed);
+        self.waited += usize::from(wait.is_some());
         for index in 0..self.steps.len() {
             let Some(refusal) = self.steps[index].put_off else { continue };
-            if self.progressed {
+            if self.progressed || wait.is_some() {
                 self.steps[index].put_off = None;
                 continue;
             }
@@ -175,6 +210,7 @@ impl Plan {
             }
         }
         self.progressed = false;
+        wait.copied().map(Duration::from_secs)
     }
 
     /// Marks a step as called; it is to be written down before the call.
@@ -197,9 +233,16 @@ impl Plan {
         self.steps[index].put_off = Some(refusal);
     }
 
-    /// Notes a 404.
+    /// Notes a 404. What was to take the place of something is to be added then.
     pub fn not_found(&mut self, index: usize) {
-        self.steps[index].state = State::NotFound;
+        match &mut self.steps[index].action {
+            Action::Remove(_) => self.steps[index].state = State::NotFound,
+            Action::SetValue(setting) if setting.replaces => {
+                setting.replaces = false;
+                self.steps[index].state = State::Open;
+            }
+            _ => self.settle(index, MethodResult::Failed, Some(Reason::GraphRefused)),
+        }
         self.changed.insert(index);
         self.progressed = true;
     }
@@ -209,7 +252,8 @@ impl Plan {
         self.steps[index].state = State::Done { result, reason };
         self.steps[index].put_off = None;
         self.changed.insert(index);
-        self.progressed |= result.is_gone();
+        self.progressed |= result.is_gone() || result.is_set();
+        self.moved |= matches!(result, MethodResult::Removed | MethodResult::Done);
     }
 
     /// The steps that changed since they were last written down.
@@ -232,31 +276,42 @@ impl Plan {
         self.steps.iter().any(Step::is_open)
     }
 
+    /// Whether a list proves what the steps did.
+    pub fn can_be_verified(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.action, Action::Remove(_) | Action::SetValue(_)))
+    }
+
+    /// Which methods a list has to tell of.
+    pub fn reach(&self) -> Reach {
+        let mut reach = Reach::default();
+        for step in &self.steps {
+            let (kind, collection) = match &step.action {
+                Action::Remove(method) => (method.method_type, method.collection()),
+                Action::SetValue(setting) => (setting.method_type, setting.method_type.entry().collection),
+                _ => continue,
+            };
+            reach.types.insert(kind);
+            reach.beta |= collection.is_some_and(|collection| collection.api == Api::Beta);
+        }
+        reach
+    }
+
     /// Whether any call may have changed something.
     pub fn has_begun(&self) -> bool {
         self.steps.iter().any(|step| step.state != State::Open || step.doubted_since.is_some())
     }
 }
 
-fn left_alone_report(method: &Method, kept: bool) -> MethodReport {
-    let supported = method.method_type.entry().collection.is_some();
-    let (result, reason_code) = if !supported && !kept {
-        (MethodResult::Unsupported, Some(Reason::UnsupportedMethod))
-    } else {
-        // It may live on the lost phone too: only a person can tell.
-        (MethodResult::Kept, method.synced.then_some(Reason::SyncedPasskey))
-    };
-    MethodReport { method_type: method.method_type, id: method.id.clone(), result: Some(result), reason_code }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::profile::AUTHENTICATOR_AAGUIDS;
+    use crate::domain::guard::Facts;
+    use crate::domain::profile::{AUTHENTICATOR_AAGUIDS, BUILT_IN, Profiles};
+    use crate::domain::request::{Envelope, Lane, Request};
 
     fn method(method_type: MethodType) -> Method {
         let digest = method_type.entry().shared_id.then(|| "value".to_owned());
-        Method { id: method_type.name().into(), method_type, digest, aaguid: None, synced: false }
+        Method { digest, ..Method::new(method_type, method_type.name()) }
     }
 
     /// One method of every type, and a passkey in Microsoft Authenticator.
@@ -267,13 +322,28 @@ mod tests {
         types.chain([passkey]).collect()
     }
 
-    fn make(profile: Profile, keep: &[MethodType], listed: &[Method]) -> Plan {
-        Plan::make("user", profile, &keep.iter().copied().collect(), listed, Timestamp::UNIX_EPOCH)
+    /// A request for a profile, or for steps.
+    fn request(profile: Option<&str>, steps: &serde_json::Value, keep: &[MethodType]) -> Request {
+        let body = serde_json::json!({
+            "id": "1", "ticket": {"system": "jira", "number": "A-1"}, "target": {"upn": "ada@contoso.test"},
+            "profile": profile, "steps": steps, "keep": keep, "requested_by": "sam",
+        });
+        Request::parse(body.to_string().as_bytes(), &Envelope::bare(Lane::Tickets), &Profiles::default()).unwrap()
+    }
+
+    fn make(profile: &str, keep: &[MethodType], listed: &[Method]) -> Plan {
+        let request = request(Some(profile), &serde_json::Value::Null, keep);
+        Plan::make("user", &request, &Facts::of(listed), &|_, value| Some(value.to_owned()))
     }
 
     fn steps(plan: &Plan) -> Vec<&str> {
         let name = |step: &Step| match &step.action {
             Action::RevokeSessions => "sessions",
+            Action::SetDefault(preference) => preference.name(),
+            Action::SetValue(setting) if setting.replaces => "replace",
+            Action::SetValue(_) => "add",
+            Action::SetSmsSignIn(_) => "sms sign-in",
+            Action::SetPerUserMfa(_) => "per-user mfa",
             Action::Remove(method) => everything()
                 .iter()
                 .find(|known| known.id == method.id)
@@ -285,7 +355,9 @@ mod tests {
     #[test]
     fn each_profile_removes_what_it_names_in_an_order_that_graph_accepts() {
         let all = [
+            "hardware_oath",
             "external",
+            "qr_code_pin",
             "phone_office",
             "phone_alternate_mobile",
             "fido2",
@@ -298,42 +370,43 @@ mod tests {
             "phone_mobile",
             "temporary_access_pass",
         ];
-        let re_register =
-            ["phone_office", "phone_alternate_mobile", "software_oath", "microsoft_authenticator", "phone_mobile"];
+        let re_register = [
+            "hardware_oath",
+            "phone_office",
+            "phone_alternate_mobile",
+            "software_oath",
+            "microsoft_authenticator",
+            "phone_mobile",
+        ];
         let lost = ["phone_alternate_mobile", "passkey", "software_oath", "microsoft_authenticator", "phone_mobile"];
         let check = |profile, before: &[&str], removals: &[&str]| {
             let plan = make(profile, &[], &everything());
-            assert_eq!(steps(&plan), [before, removals, &["sessions"]].concat(), "{profile:?}");
+            assert_eq!(steps(&plan), [before, removals, &["sessions"]].concat(), "{profile}");
         };
-        check(Profile::Authenticator, &[], &["microsoft_authenticator"]);
-        check(Profile::ReRegister, &[], &re_register);
-        check(Profile::LostPhone, &["sessions"], &lost);
-        check(Profile::All, &[], &all);
-        check(Profile::Compromised, &["sessions"], &all);
+        check("authenticator", &[], &["microsoft_authenticator"]);
+        check("re-register", &[], &re_register);
+        check("lost-phone", &["sessions"], &lost);
+        check("all", &[], &all);
+        check("compromised", &["sessions"], &all);
     }
 
     #[test]
     fn what_is_left_alone_is_named_and_only_a_full_profile_is_incomplete_for_it() {
-        let plan = make(Profile::All, &[MethodType::Fido2], &everything());
-        let left: Vec<_> = plan.left_alone.iter().map(|report| (report.id.as_str(), report.result.unwrap())).collect();
+        let plan = make("all", &[MethodType::Fido2], &everything());
+        let left: Vec<_> =
+            plan.left_alone.iter().map(|report| (report.id.as_deref().unwrap(), report.result.unwrap())).collect();
         let unsupported = MethodResult::Unsupported;
-        let expected = [
-            ("fido2", MethodResult::Kept),
-            ("hardware_oath", unsupported),
-            ("qr_code_pin", unsupported),
-            ("unknown", unsupported),
-            ("passkey", MethodResult::Kept),
-        ];
+        let expected = [("fido2", MethodResult::Kept), ("unknown", unsupported), ("passkey", MethodResult::Kept)];
         assert_eq!(left, expected);
-        assert!(plan.incomplete);
-        assert!(!make(Profile::LostPhone, &[], &everything()).incomplete);
-        let kept = [MethodType::HardwareOath, MethodType::QrCodePin, MethodType::Unknown];
-        assert!(!make(Profile::All, &kept, &everything()).incomplete, "what is to be kept is not missing");
+        assert_eq!(plan.incomplete, Some(Reason::UnsupportedMethod));
+        assert!(!make("lost-phone", &[], &everything()).incomplete.is_some());
+        let kept = [MethodType::Unknown];
+        assert_eq!(make("all", &kept, &everything()).incomplete, None, "what is to be kept is not missing");
     }
 
     #[test]
     fn one_revocation_is_enough_where_nothing_is_removed() {
-        for profile in Profile::ALL {
+        for (profile, _) in BUILT_IN {
             assert_eq!(steps(&make(profile, &[], &[method(MethodType::Password)])), ["sessions"]);
         }
     }
@@ -341,27 +414,27 @@ mod tests {
     #[test]
     fn a_refused_removal_comes_again_after_the_others_until_a_pass_gets_nowhere() {
         let listed = [method(MethodType::MicrosoftAuthenticator), method(MethodType::PhoneMobile)];
-        let mut plan = make(Profile::ReRegister, &[], &listed);
-        assert_eq!(plan.next_step(), Some(0));
+        let mut plan = make("re-register", &[], &listed);
+        assert_eq!(plan.next_step(), Next::Call(0));
         plan.put_off(0, Refusal::Default);
-        assert_eq!(plan.next_step(), Some(1));
+        assert_eq!(plan.next_step(), Next::Call(1));
         plan.put_off(1, Refusal::Other);
         // The pass got nowhere: both are settled, each with its own reason, and the revocation still comes.
-        assert_eq!(plan.next_step(), Some(2));
+        assert_eq!(plan.next_step(), Next::Call(2));
         let result = |plan: &Plan, index: usize| plan.steps[index].state.clone();
         let blocked = State::Done { result: MethodResult::BlockedDefault, reason: None };
         assert_eq!(result(&plan, 0), blocked);
         let refused = State::Done { result: MethodResult::Failed, reason: Some(Reason::GraphRefused) };
         assert_eq!(result(&plan, 1), refused);
 
-        let mut plan = make(Profile::ReRegister, &[], &listed);
+        let mut plan = make("re-register", &[], &listed);
         plan.put_off(0, Refusal::Default);
         plan.settle(1, MethodResult::Removed, None);
-        assert_eq!(plan.next_step(), Some(0), "the other one went, so the default is tried again");
+        assert_eq!(plan.next_step(), Next::Call(0), "the other one went, so the default is tried again");
     }
 
     fn reconciled(state: State, listed: &[Method], method_type: MethodType, seconds: i64) -> State {
-        let mut plan = make(Profile::All, &[], &[method(method_type)]);
+        let mut plan = make("all", &[], &[method(method_type)]);
         plan.steps[0].state = state;
         plan.reconcile(listed, Timestamp::from_second(seconds).unwrap());
         plan.steps[0].state.clone()
@@ -391,7 +464,7 @@ mod tests {
     #[test]
     fn a_doubt_is_remembered_past_the_next_list() {
         let phone = || method(MethodType::PhoneMobile);
-        let mut plan = make(Profile::All, &[], &[phone()]);
+        let mut plan = make("all", &[], &[phone()]);
         plan.send(0, Timestamp::UNIX_EPOCH, Uuid::nil());
         let at = |seconds| Timestamp::from_second(seconds).unwrap();
         plan.reconcile(&[phone()], at(5));
@@ -402,5 +475,145 @@ mod tests {
         refused.put_off(0, Refusal::Default);
         refused.reconcile(&[phone()], at(3600));
         assert_eq!(refused.steps[0].state, State::Open, "a 400 says that it is still the old one");
+    }
+
+    fn arranged(profile: &str, keep: &[MethodType], preference: Preference, types: &[MethodType]) -> Vec<String> {
+        let listed: Vec<Method> = types.iter().map(|kind| method(*kind)).collect();
+        let facts = Facts { preference: Some(preference), ..Facts::of(&listed) };
+        let request = request(Some(profile), &serde_json::Value::Null, keep);
+        let plan = Plan::make("user", &request, &facts, &|_, value| Some(value.to_owned()));
+        let mut steps: Vec<String> = steps(&plan).into_iter().map(str::to_owned).collect();
+        assert_eq!(steps.pop().unwrap(), "sessions");
+        steps
+    }
+
+    #[test]
+    fn the_default_goes_last_or_another_takes_its_place() {
+        use MethodType::{
+            Fido2, MicrosoftAuthenticator as App, PhoneAlternateMobile as Alternate, PhoneMobile as Mobile,
+        };
+        use MethodType::{PhoneOffice as Office, SoftwareOath as Token};
+        let check = |profile, preference, types: &[MethodType], expected: &[&str]| {
+            assert_eq!(arranged(profile, &[], preference, types), expected, "{profile} {preference:?} {types:?}");
+        };
+        let (app, alternate, mobile) = ("microsoft_authenticator", "phone_alternate_mobile", "phone_mobile");
+        check("re-register", Preference::Push, &[App, Mobile, Alternate], &[alternate, mobile, app]);
+        check("re-register", Preference::Sms, &[App, Mobile, Alternate], &[alternate, app, mobile]);
+        check("re-register", Preference::Oath, &[Token, Mobile], &[mobile, "software_oath"]);
+        // Something stays that can be the default.
+        check("authenticator", Preference::Push, &[App, Mobile], &["sms", app]);
+        check("lost-phone", Preference::Push, &[App, Office], &["voiceOffice", app]);
+        // What stays bears it, or nothing can.
+        check("authenticator", Preference::Sms, &[App, Mobile], &[app]);
+        check("authenticator", Preference::Push, &[App, Fido2], &[app]);
+        // The alternate phone is the default: neither phone could go.
+        check(
+            "re-register",
+            Preference::VoiceAlternateMobile,
+            &[Alternate, Mobile, App],
+            &["sms", alternate, app, mobile],
+        );
+        assert_eq!(arranged("re-register", &[App], Preference::Sms, &[App, Mobile]), ["push", mobile]);
+    }
+
+    #[test]
+    fn phones_are_set_as_listed_in_an_order_that_graph_accepts() {
+        let request = request(
+            None,
+            &serde_json::json!([
+                {"set_phones": {"mobile": "+1 5550100", "alternate_mobile": "+1 5550101", "sms_sign_in": true}},
+                {"set_email": {"address": "a@b.test"}}, {"set_per_user_mfa": {"state": "enforced"}},
+            ]),
+            &[],
+        );
+        let plan =
+            |listed: &[Method]| Plan::make("user", &request, &Facts::of(listed), &|_, value| Some(value.to_owned()));
+        let with = |kind, value: &str| Method { digest: Some(value.to_owned()), ..method(kind) };
+        let fresh = plan(&[]);
+        assert_eq!(steps(&fresh), ["add", "add", "sms sign-in", "add", "per-user mfa"]);
+        let listed = [
+            with(MethodType::PhoneOffice, "+1 5550102"),
+            with(MethodType::PhoneMobile, "+1 5550100"),
+            with(MethodType::PhoneAlternateMobile, "+1 5550199"),
+            with(MethodType::Email, "a@b.test"),
+        ];
+        let changed = plan(&listed);
+        assert_eq!(steps(&changed), ["phone_office", "replace", "replace", "sms sign-in", "replace", "per-user mfa"]);
+        let unchanged = State::Done { result: MethodResult::Unchanged, reason: None };
+        assert_eq!([1, 4].map(|index| changed.steps[index].state.clone()), [unchanged.clone(), unchanged]);
+        let recorded = serde_json::to_string(&fresh).unwrap();
+        assert!(recorded.contains("5550100"), "the pretended digest is the value itself");
+    }
+
+    #[test]
+    fn a_value_is_settled_by_what_a_list_shows() {
+        let request = request(None, &serde_json::json!([{"set_email": {"address": "new@b.test"}}]), &[]);
+        let with = |value: &str| Method { digest: Some(value.to_owned()), ..method(MethodType::Email) };
+        let plan = || Plan::make("user", &request, &Facts::of(&[with("old")]), &|_, value| Some(value.to_owned()));
+        let check = |sent: bool, listed: &[Method], expected: State| {
+            let mut plan = plan();
+            if sent {
+                plan.send(0, Timestamp::UNIX_EPOCH, Uuid::nil());
+            }
+            plan.reconcile(listed, Timestamp::UNIX_EPOCH);
+            assert_eq!(plan.steps[0].state, expected, "{sent} {listed:?}");
+        };
+        let done = |result| State::Done { result, reason: None };
+        check(true, &[with("new@b.test")], done(MethodResult::Done));
+        check(false, &[with("new@b.test")], done(MethodResult::Unchanged));
+        check(true, &[with("old")], State::Open);
+        check(false, &[], State::Open);
+        check(false, &[with("another")], done(MethodResult::ReplacedSince));
+        let mut unproved = plan();
+        unproved.settle(0, MethodResult::Done, None);
+        let residue = unproved.residue(&[with("old")]);
+        unproved.verified(&residue, &[with("old")]);
+        assert_eq!(
+            unproved.steps[0].state,
+            State::Done { result: MethodResult::Failed, reason: Some(Reason::NotApplied) }
+        );
+        let mut refused = plan();
+        refused.settle(0, MethodResult::Failed, Some(Reason::GraphRefused));
+        refused.verified(&[], &[with("new@b.test")]);
+        assert_eq!(refused.steps[0].state, done(MethodResult::Done), "it is there, whatever Graph answered");
+    }
+
+    #[test]
+    fn what_was_registered_after_a_moment_goes_and_what_has_no_time_is_kept_and_named() {
+        let steps_asked =
+            serde_json::json!([{"remove_methods": {"all": true, "registered_after": "2026-11-20T00:00:00Z"}}]);
+        let at = |kind, time: &str| Method { registered_at: Some(time.parse().unwrap()), ..method(kind) };
+        let listed = [
+            at(MethodType::Fido2, "2026-11-21T00:00:00Z"),
+            at(MethodType::WindowsHello, "2026-11-19T00:00:00Z"),
+            method(MethodType::PhoneMobile),
+        ];
+        let request = request(None, &steps_asked, &[]);
+        let plan = Plan::make("user", &request, &Facts::of(&listed), &|_, value| Some(value.to_owned()));
+        assert_eq!(steps(&plan), ["fido2"]);
+        let left: Vec<_> = plan.left_alone.iter().map(|report| (report.method_type, report.reason_code)).collect();
+        let unknown = (MethodType::PhoneMobile, Some(Reason::NoRegistrationTime));
+        assert_eq!(left, [(MethodType::WindowsHello, None), unknown]);
+        assert_eq!(plan.incomplete, None);
+    }
+
+    #[test]
+    fn a_type_that_could_not_be_listed_is_named_where_it_matters() {
+        use crate::domain::guard::Unread;
+        let plan = |profile| {
+            let unread = vec![(MethodType::Fido2, Unread::Missing), (MethodType::PhoneMobile, Unread::Forbidden)];
+            let facts = Facts { unread, ..Facts::of(&[]) };
+            let request = request(Some(profile), &serde_json::Value::Null, &[]);
+            Plan::make("user", &request, &facts, &|_, _| None)
+        };
+        let named = |plan: &Plan| plan.left_alone.iter().map(|report| report.result.unwrap()).collect::<Vec<_>>();
+        let (app, re_register, all) = (plan("authenticator"), plan("re-register"), plan("all"));
+        assert_eq!((named(&app), app.incomplete), (vec![], None));
+        assert_eq!(
+            (named(&re_register), re_register.incomplete),
+            (vec![MethodResult::Forbidden], Some(Reason::Forbidden))
+        );
+        assert_eq!(named(&all), [MethodResult::Unsupported, MethodResult::Forbidden]);
+        assert!(all.incomplete.is_some());
     }
 }

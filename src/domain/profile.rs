@@ -1,84 +1,74 @@
-//! Named profiles: which methods a reset removes, and when it revokes sessions.
+//! Named profiles: lists of steps that a request asks for by one word. Configuration can add some.
 
-use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::method::{Method, MethodType};
-
-/// A named set of steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Profile {
-    /// Microsoft Authenticator only, then sessions.
-    Authenticator,
-    /// What the portal's "Require re-register" removes (phones, Authenticator, software OATH), then sessions.
-    ReRegister,
-    /// Sessions, everything that lived on the phone, sessions again.
-    LostPhone,
-    /// Every method that can be removed, then sessions.
-    All,
-    /// Sessions, every method that can be removed, sessions again.
-    Compromised,
-}
+use super::method::MethodType;
+use super::task::{Selection, Task};
 
 /// The AAGUIDs of passkeys held by Microsoft Authenticator, on iOS and on Android.
 pub const AUTHENTICATOR_AAGUIDS: [&str; 2] =
     ["de1e552d-db1d-4423-a619-566b625cdc84", "90a3ccdf-635c-4729-a248-9b709135078f"];
 
-impl Profile {
-    /// Every profile.
-    pub const ALL: [Self; 5] = [Self::Authenticator, Self::ReRegister, Self::LostPhone, Self::All, Self::Compromised];
+/// The profiles that are always there, and what each does.
+pub const BUILT_IN: [(&str, &str); 5] = [
+    ("authenticator", "removes Microsoft Authenticator, then revokes sessions"),
+    (
+        "re-register",
+        "what the portal's \"Require re-register\" removes: phones, Microsoft Authenticator, software OATH, and hardware \
+         OATH where the beta API is allowed; then revokes sessions",
+    ),
+    (
+        "lost-phone",
+        "revokes sessions; removes the mobile phones, Microsoft Authenticator with its passkeys, and software OATH; \
+         revokes again",
+    ),
+    ("all", "removes every method that can be removed, then revokes sessions"),
+    ("compromised", "revokes sessions, removes every method that can be removed, and revokes again"),
+];
 
-    /// The name in a request.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Authenticator => "authenticator",
-            Self::ReRegister => "re-register",
-            Self::LostPhone => "lost-phone",
-            Self::All => "all",
-            Self::Compromised => "compromised",
+/// Every profile, by name.
+#[derive(Debug, Clone)]
+pub struct Profiles(BTreeMap<String, Vec<Task>>);
+
+impl Default for Profiles {
+    fn default() -> Self {
+        Self(BUILT_IN.iter().map(|(name, _)| ((*name).to_owned(), built_in(name))).collect())
+    }
+}
+
+impl Profiles {
+    /// Adds a profile; `None` if the name is that of a built-in one.
+    pub fn add(&mut self, name: &str, tasks: Vec<Task>) -> Option<()> {
+        let taken = BUILT_IN.iter().any(|(built_in, _)| *built_in == name);
+        (!taken).then(|| self.0.insert(name.to_owned(), tasks)).map(drop)
+    }
+
+    /// The steps of a profile.
+    pub fn tasks(&self, name: &str) -> Option<&[Task]> {
+        self.0.get(name).map(Vec::as_slice)
+    }
+}
+
+fn built_in(name: &str) -> Vec<Task> {
+    use MethodType::{Fido2, HardwareOath, MicrosoftAuthenticator, SoftwareOath};
+    use MethodType::{PhoneAlternateMobile, PhoneMobile, PhoneOffice};
+    let of_types = |types: &[MethodType]| Selection { types: types.iter().copied().collect(), ..Selection::default() };
+    let all = || Selection { all: true, ..Selection::default() };
+    let (selection, revokes_first) = match name {
+        "authenticator" => (of_types(&[MicrosoftAuthenticator]), false),
+        "re-register" => {
+            let phones = [PhoneMobile, PhoneAlternateMobile, PhoneOffice];
+            (of_types(&[&phones[..], &[MicrosoftAuthenticator, SoftwareOath, HardwareOath]].concat()), false)
         }
-    }
-
-    /// The profile with this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|profile| profile.name() == name)
-    }
-
-    /// Whether sessions are revoked before the first removal too, so that a thief is out while the rest goes on.
-    /// After the last one they always are: a session may have been opened in between.
-    pub const fn revokes_first(self) -> bool {
-        matches!(self, Self::LostPhone | Self::Compromised)
-    }
-
-    /// Whether the profile calls for every method, so that one it cannot remove leaves the reset incomplete.
-    pub const fn wants_everything(self) -> bool {
-        matches!(self, Self::All | Self::Compromised)
-    }
-
-    /// Whether the profile calls for the removal of this method.
-    pub fn removes(self, method: &Method) -> bool {
-        let kind = method.method_type;
-        match self {
-            Self::Authenticator => kind == MethodType::MicrosoftAuthenticator,
-            Self::ReRegister => matches!(
-                kind,
-                MethodType::PhoneMobile
-                    | MethodType::PhoneAlternateMobile
-                    | MethodType::PhoneOffice
-                    | MethodType::MicrosoftAuthenticator
-                    | MethodType::SoftwareOath
-            ),
-            Self::LostPhone if kind == MethodType::Fido2 => {
-                method.aaguid.as_deref().is_some_and(|aaguid| AUTHENTICATOR_AAGUIDS.contains(&aaguid))
-            }
-            Self::LostPhone => matches!(
-                kind,
-                MethodType::PhoneMobile
-                    | MethodType::PhoneAlternateMobile
-                    | MethodType::MicrosoftAuthenticator
-                    | MethodType::SoftwareOath
-            ),
-            Self::All | Self::Compromised => kind.entry().collection.is_some(),
+        "lost-phone" => {
+            let aaguids: BTreeSet<String> = AUTHENTICATOR_AAGUIDS.map(str::to_owned).into();
+            let types = [PhoneMobile, PhoneAlternateMobile, MicrosoftAuthenticator, SoftwareOath, Fido2];
+            (Selection { aaguids, ..of_types(&types) }, true)
         }
-    }
+        "all" => (all(), false),
+        _ => (all(), true),
+    };
+    // A thief is out while the rest goes on; and a session may have been opened in between.
+    let first = revokes_first.then_some(Task::RevokeSessions);
+    first.into_iter().chain([Task::RemoveMethods(selection), Task::RevokeSessions]).collect()
 }

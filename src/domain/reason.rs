@@ -18,6 +18,8 @@ pub enum Reason {
     BlockedDependency,
     UnsupportedMethod,
     SyncedPasskey,
+    NoRegistrationTime,
+    NotApplied,
     NotFoundButListed,
     Forbidden,
     GraphRefused,
@@ -28,6 +30,7 @@ pub enum Reason {
     RequesterIsTarget,
     ProducerNotAllowed,
     RecentlyReset,
+    StepNotEnabled,
     Expired,
     UserNotFound,
     AmbiguousTarget,
@@ -71,16 +74,18 @@ const fn row(
 
 /// The table, in the order of the enum.
 #[rustfmt::skip]
-pub const TABLE: [Entry; 30] = [
+pub const TABLE: [Entry; 33] = [
     row(Reason::Done, "done", &[Succeeded], false, "every step was done and verified", "nothing"),
     row(Reason::NothingToRemove, "nothing_to_remove", &[NothingToDo], false, "the user had no method that the profile removes; every other step was done", "nothing"),
     row(Reason::DryRun, "dry_run", &[Planned], false, "the request asked for the plan only", "send it again without dry_run to carry it out"),
     row(Reason::Residual, "residual", &[Partial], true, "a removed method is still listed after the wait for Graph's lag", "list the user's methods in a few minutes; ask again if it is still there"),
     row(Reason::Ambiguous, "ambiguous", &[Partial, Failed], false, "a phone or address was sent for removal, the answer was lost, and the same value is listed now: old or registered anew cannot be told", "ask the user whether it is theirs; remove it by hand or ask again under a new id"),
-    row(Reason::BlockedDefault, "blocked_default", &[Partial, Failed], false, "Graph keeps the user's default method while others stay", "let the user change the default method, or ask for a profile that removes the others too"),
+    row(Reason::BlockedDefault, "blocked_default", &[Partial, Failed], false, "Graph keeps the user's default method while others stay", "ask the user to choose another default sign-in method under My Security Info and send the request again, or ask for a profile that removes the others too"),
     row(Reason::BlockedDependency, "blocked_dependency", &[Partial, Failed], false, "Graph keeps the mobile phone while the alternate mobile phone is registered", "ask for a profile that removes both phones"),
-    row(Reason::UnsupportedMethod, "unsupported_method", &[Partial, Failed], false, "the user has a method of a type that this version cannot remove", "remove it in the Entra admin center"),
+    row(Reason::UnsupportedMethod, "unsupported_method", &[Partial, Failed], false, "the user has, or may have, a method of a type that cannot be removed or listed in this cloud or without the beta API", "look at the user's methods in the Entra admin center"),
     row(Reason::SyncedPasskey, "synced_passkey", &[], false, "the passkey is synchronised between devices by a provider, so it may be on the lost phone too", "ask the user where else they are signed in with that provider; remove it by hand if in doubt"),
+    row(Reason::NoRegistrationTime, "no_registration_time", &[], false, "Graph does not tell when the method was registered, so it is kept", "ask the user whether it is theirs; ask for its removal by id if not"),
+    row(Reason::NotApplied, "not_applied", &[Partial, Failed], true, "a phone or address that was set is not listed", "list the user's methods in a few minutes; ask again if it is still missing"),
     row(Reason::NotFoundButListed, "not_found_but_listed", &[Partial, Failed], true, "Graph answers 404 to the removal and goes on listing the method", "try again later; open a case with Microsoft if it stays"),
     row(Reason::Forbidden, "forbidden", &[Partial, Failed], false, "Graph answers 403: the app lacks a permission, or the user is in a restricted management unit", "compare the app's permissions with the README; look at the user's administrative units"),
     row(Reason::GraphRefused, "graph_refused", &[Partial, Failed], false, "Graph refuses the call for a reason that will not pass", "look up the client-request-id of the audit record with Microsoft"),
@@ -91,6 +96,7 @@ pub const TABLE: [Entry; 30] = [
     row(Reason::RequesterIsTarget, "requester_is_target", &[Denied, Partial], false, "the requester asks for their own reset", "let somebody else ask"),
     row(Reason::ProducerNotAllowed, "producer_not_allowed", &[Denied], false, "the broker user that published the request may not ask, or the message carries no user_id", "publish as an allowed user with user_id set, or add it to policy.producers"),
     row(Reason::RecentlyReset, "recently_reset", &[Denied, Partial], true, "the user was reset within policy.cool_down", "check whether two tickets ask for the same; wait, or reset by hand"),
+    row(Reason::StepNotEnabled, "step_not_enabled", &[Denied, Partial], false, "the request asks for a step that gives access, which policy.enabled_steps does not name", "set it by hand, or add the step to policy.enabled_steps"),
     row(Reason::Expired, "expired", &[OutcomeKind::Expired], false, "the request expired before anything was removed", "ask again if it is still wanted"),
     row(Reason::UserNotFound, "user_not_found", &[Failed], false, "no user has this identifier", "correct the ticket"),
     row(Reason::AmbiguousTarget, "ambiguous_target", &[Failed], false, "more than one user has this mail address", "name the user by object id"),

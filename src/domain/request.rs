@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use super::fields;
 use super::json::{self, Flaw};
 use super::method::MethodType;
-use super::profile::Profile;
+use super::profile::Profiles;
 use super::reason::Reason;
+use super::task::{GRANTING, Task};
 
 /// The largest body accepted, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
@@ -173,8 +174,10 @@ pub struct Request {
     pub ticket: Ticket,
     /// Whom to reset.
     pub target: Target,
-    /// What to do.
-    pub profile: Profile,
+    /// The profile that was named, if it was.
+    pub profile: Option<String>,
+    /// What to do, step by step; those of the profile, if one was named.
+    pub tasks: Vec<Task>,
     /// Types to leave alone.
     pub keep: BTreeSet<MethodType>,
     /// Whether only the plan is wanted.
@@ -210,7 +213,7 @@ pub struct Malformed {
 
 impl Request {
     /// Reads a request from a body and what came with it.
-    pub fn parse(body: &[u8], envelope: &Envelope) -> Result<Self, Box<Malformed>> {
+    pub fn parse(body: &[u8], envelope: &Envelope, profiles: &Profiles) -> Result<Self, Box<Malformed>> {
         let content_type = envelope.content_type.as_deref().unwrap_or("application/json");
         let json_type = content_type.split(';').next().unwrap_or_default().trim();
         let parsed = match body.len() {
@@ -225,7 +228,18 @@ impl Request {
         if let Some(flaw) = fields::not_built(&value) {
             return Err(known(flaw, Reason::UnsupportedKind));
         }
-        fields::read(&value, envelope).map_err(|flaw| known(flaw, Reason::Malformed))
+        fields::read(&value, envelope, profiles).map_err(|flaw| known(flaw, Reason::Malformed))
+    }
+
+    /// The name of a step that gives access and that the policy does not enable.
+    pub fn not_enabled(&self, enabled: &BTreeSet<String>) -> Option<&'static str> {
+        let names = self.tasks.iter().map(Task::name);
+        names.into_iter().find(|name| GRANTING.contains(name) && !enabled.contains(*name))
+    }
+
+    /// Whether it only asks what is there.
+    pub fn only_lists(&self) -> bool {
+        self.tasks.iter().all(|task| *task == Task::ListMethods)
     }
 
     /// What is worth remembering where the request is not at hand any more: nobody's name.
@@ -244,6 +258,7 @@ impl Request {
             ticket,
             target: Target { object_id: None, upn: None, mail: None },
             profile,
+            tasks: Vec::new(),
             keep,
             dry_run,
             requested_by: String::new(),
@@ -303,13 +318,14 @@ mod tests {
     fn check(change: impl FnOnce(&mut Value), pointer: &str) {
         let mut body = valid();
         change(&mut body);
-        let flaw = Request::parse(body.to_string().as_bytes(), &envelope()).expect_err(pointer).flaw;
+        let flaw =
+            Request::parse(body.to_string().as_bytes(), &envelope(), &Profiles::default()).expect_err(pointer).flaw;
         assert_eq!(flaw.pointer, pointer, "{}", flaw.reason);
     }
 
     #[test]
     fn a_valid_request_is_read_and_names_are_lower_case() {
-        let request = Request::parse(valid().to_string().as_bytes(), &envelope()).unwrap();
+        let request = Request::parse(valid().to_string().as_bytes(), &envelope(), &Profiles::default()).unwrap();
         assert_eq!(request.target.upn.as_deref(), Some("ada@contoso.com"));
         assert_eq!(request.key.to_string(), "servicenow/INC1:1");
         assert!(!format!("{request:?}").contains("ada@contoso"), "a target does not print its names");
@@ -339,13 +355,16 @@ mod tests {
         check(|body| body["reason"] = "a\u{7}".into(), "/reason");
         check(|body| body["id"] = Value::Null, "/id");
         check(|body| body["kind"] = "batch".into(), "/kind");
-        check(|body| body["steps"] = json!([]), "/steps");
+        check(|body| body["steps"] = json!([{"list_methods": {}}]), "/steps");
+        check(|body| body["profile"] = Value::Null, "/profile");
         check(|body| *body = json!([]), "");
     }
 
     #[test]
     fn duplicate_keys_large_bodies_and_other_content_types_are_refused() {
-        let flaw = |body: &[u8], envelope: &Envelope| Request::parse(body, envelope).expect_err("refused").flaw;
+        let flaw = |body: &[u8], envelope: &Envelope| {
+            Request::parse(body, envelope, &Profiles::default()).expect_err("refused").flaw
+        };
         assert_eq!(flaw(br#"{"ticket":{"number":"1","number":"2"}}"#, &envelope()).pointer, "/ticket/number");
         assert_eq!(flaw(&vec![b' '; MAX_BODY + 1], &envelope()).pointer, "");
         let xml = Envelope { content_type: Some("text/xml".into()), ..envelope() };
@@ -357,7 +376,7 @@ mod tests {
         let print = |change: fn(&mut Value)| {
             let mut body = valid();
             change(&mut body);
-            Request::parse(body.to_string().as_bytes(), &envelope()).unwrap().fingerprint
+            Request::parse(body.to_string().as_bytes(), &envelope(), &Profiles::default()).unwrap().fingerprint
         };
         let original = print(|_| ());
         assert_eq!(print(|body| body["requested_at"] = "2026-11-20T09:15:07Z".into()), original);
@@ -372,26 +391,26 @@ mod tests {
         let mut body = valid();
         body["expires_at"] = Value::Null;
         body["requested_at"] = "2099-01-01T00:00:00Z".into();
-        let request = Request::parse(body.to_string().as_bytes(), &envelope()).unwrap();
+        let request = Request::parse(body.to_string().as_bytes(), &envelope(), &Profiles::default()).unwrap();
         let seen = Timestamp::UNIX_EPOCH;
         assert_eq!(request.expiry(seen), seen + SignedDuration::from_hours(24));
     }
 
     #[test]
     fn what_is_remembered_names_nobody_and_is_enough_for_a_result() {
-        let request = Request::parse(valid().to_string().as_bytes(), &envelope()).unwrap();
+        let request = Request::parse(valid().to_string().as_bytes(), &envelope(), &Profiles::default()).unwrap();
         let asked = Envelope { message_id: Some("m".into()), lane: Lane::Batch, ..envelope() };
         let memory = request.to_remember(&asked);
         assert!(!memory.to_string().contains("contoso.com") && !memory.to_string().contains("2f1a9b0c"));
         let (again, envelope) = Request::remembered(request.key.clone(), "print".into(), memory).unwrap();
-        assert_eq!((&again.ticket, again.profile, &again.keep), (&request.ticket, request.profile, &request.keep));
+        assert_eq!((&again.ticket, &again.profile, &again.keep), (&request.ticket, &request.profile, &request.keep));
         assert_eq!((envelope.correlation_id.as_deref(), envelope.lane), (Some("m"), Lane::Batch));
     }
 
     proptest! {
         #[test]
         fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = Request::parse(&body, &envelope());
+            let _ = Request::parse(&body, &envelope(), &Profiles::default());
         }
 
         #[test]
@@ -400,7 +419,7 @@ mod tests {
             if let Some(place) = body.get_mut(at) {
                 *place = byte;
             }
-            let _ = Request::parse(&body, &envelope());
+            let _ = Request::parse(&body, &envelope(), &Profiles::default());
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use serde_json::json;
 
+use super::profile::Profiles;
 use super::request::hex;
 use super::retry::Limits;
 
@@ -18,6 +19,8 @@ pub struct Rules {
     pub limits: Limits,
     /// The application id that Graph knows the worker by.
     pub app: String,
+    /// What the names of profiles stand for.
+    pub profiles: Profiles,
 }
 
 /// Who may ask, and who may be reset. Ids and names are lower case.
@@ -35,6 +38,8 @@ pub struct Policy {
     pub cool_down: Duration,
     /// How many resets may start in an hour.
     pub max_resets_per_hour: u32,
+    /// Steps that give access and may be taken nevertheless.
+    pub enabled_steps: BTreeSet<String>,
 }
 
 impl Policy {
@@ -47,6 +52,7 @@ impl Policy {
             self.harmless_roles,
             self.cool_down.as_secs(),
             self.max_resets_per_hour,
+            self.enabled_steps,
         ]);
         hex(digest::digest(&digest::SHA256, policy.to_string().as_bytes()).as_ref())
     }

@@ -1,7 +1,8 @@
 //! From a plan as far as it got to an [`Outcome`], and from an outcome to the words that people read.
 
-use super::outcome::{MethodReport, MethodResult, Outcome, OutcomeKind};
-use super::plan::{Action, Plan, State, Step};
+use super::method::MethodType;
+use super::outcome::{MethodReport, MethodResult, Outcome, OutcomeKind, StepReport};
+use super::plan::{Action, Plan, Setting, State, Step};
 use super::reason::Reason;
 
 /// The outcome of a dry run: the plan itself.
@@ -9,6 +10,7 @@ pub fn planned(plan: &Plan) -> Outcome {
     let mut outcome = Outcome::untouched(OutcomeKind::Planned, Reason::DryRun, None);
     let would = |step: &Step| report(step, None, Some(Reason::DryRun));
     outcome.methods = plan.steps.iter().filter_map(would).chain(plan.left_alone.iter().cloned()).collect();
+    outcome.steps = plan.steps.iter().filter_map(|step| step_report(step, None, Some(Reason::DryRun))).collect();
     outcome
 }
 
@@ -35,21 +37,28 @@ fn untouched(reason: Reason) -> OutcomeKind {
 pub fn of_plan(plan: &Plan, stopped: Option<(Reason, Option<String>)>) -> Outcome {
     let open_reason = stopped.as_ref().map(|(reason, _)| *reason);
     let settled = |step: &Step| match step.state {
-        State::Done { result, reason } => report(step, Some(result), reason),
-        State::Open => report(step, Some(MethodResult::Failed), open_reason),
+        State::Done { result, reason } => (Some(result), reason),
+        State::Open => (Some(MethodResult::Failed), open_reason),
         // Called, and nobody has read since what became of it.
-        State::Sent { .. } | State::NotFound => report(step, Some(MethodResult::Ambiguous), open_reason),
+        State::Sent { .. } | State::NotFound => (Some(MethodResult::Ambiguous), open_reason),
     };
     let finished = stopped.is_none();
-    let removals: Vec<MethodReport> = plan.steps.iter().filter_map(settled).collect();
-    let revoked = |step: &Step| matches!(step.state, State::Done { result: MethodResult::Removed, .. });
+    let told = |step| (step, settled(step));
+    let removals: Vec<MethodReport> =
+        plan.steps.iter().map(told).filter_map(|(step, (result, reason))| report(step, result, reason)).collect();
+    let steps: Vec<StepReport> =
+        plan.steps.iter().map(told).filter_map(|(step, (result, reason))| step_report(step, result, reason)).collect();
+    let changed = |step: &Step| {
+        let (result, _) = settled(step);
+        matches!(result, Some(MethodResult::Removed | MethodResult::Done))
+            || matches!(step.state, State::Sent { .. } | State::NotFound)
+    };
+    let revoked = |step: &Step| settled(step).0.is_some_and(MethodResult::is_set);
     let revocations = || plan.steps.iter().filter(|step| step.action == Action::RevokeSessions);
-    let unknown = |step: &Step| matches!(step.state, State::Sent { .. } | State::NotFound);
-    let removed = |method: &MethodReport| method.result == Some(MethodResult::Removed);
-    let touched = revocations().any(revoked) || removals.iter().any(removed) || plan.steps.iter().any(unknown);
+    let touched = plan.steps.iter().any(changed);
     let (reason, detail) = match stopped {
         Some(stopped) => stopped,
-        None => (verdict(plan, &removals, revocations().all(revoked)), None),
+        None => (verdict(plan, &removals, &steps), None),
     };
     let kind = if reason == Reason::Done {
         OutcomeKind::Succeeded
@@ -61,49 +70,79 @@ pub fn of_plan(plan: &Plan, stopped: Option<(Reason, Option<String>)>) -> Outcom
         untouched(reason)
     };
     let gone = removals.iter().all(|method| method.result.is_some_and(MethodResult::is_gone));
+    let set = steps.iter().filter(|step| step.method_type.is_some()).all(stands);
     Outcome {
         kind,
         reason,
         detail,
-        verified: finished && gone,
+        verified: finished && gone && set,
         sessions_revoked: revocations().next_back().is_some_and(revoked),
         methods: removals.into_iter().chain(plan.left_alone.iter().cloned()).collect(),
+        steps,
     }
 }
 
+/// Whether things are as the step wants them.
+fn stands(step: &StepReport) -> bool {
+    step.result.is_some_and(MethodResult::is_set)
+}
+
 /// The reason of a plan that ran to its end: the first cause of what went wrong, if anything did.
-fn verdict(plan: &Plan, removals: &[MethodReport], revoked: bool) -> Reason {
+fn verdict(plan: &Plan, removals: &[MethodReport], steps: &[StepReport]) -> Reason {
     let wrong = |method: &MethodReport| match method.result {
         Some(result) if result.is_gone() => None,
-        Some(MethodResult::BlockedDefault) => Some(Reason::BlockedDefault),
-        Some(MethodResult::BlockedDependency) => Some(Reason::BlockedDependency),
-        Some(MethodResult::Ambiguous) => Some(Reason::Ambiguous),
-        Some(MethodResult::Forbidden) => Some(Reason::Forbidden),
-        _ => Some(method.reason_code.unwrap_or(Reason::GraphRefused)),
+        Some(result) => Some(cause(result, method.reason_code)),
+        None => None,
     };
-    let unrevoked = || {
-        let step = plan.steps.iter().filter(|step| step.action == Action::RevokeSessions);
-        step.into_iter().find_map(|step| match step.state {
-            State::Done { reason, .. } => reason,
-            State::Open | State::Sent { .. } | State::NotFound => None,
-        })
-    };
+    // What became of the default method shows in the removal that it was changed for.
+    let counts = |step: &&StepReport| step.step != CHANGE_DEFAULT && !stands(step);
+    let unset = steps.iter().find(counts).and_then(|step| step.result.map(|result| cause(result, step.reason_code)));
     // A blocked method is often a consequence of another one that stayed: the cause is told first.
     let blocked = |reason: &Reason| matches!(reason, Reason::BlockedDefault | Reason::BlockedDependency);
-    let cause = removals.iter().filter_map(wrong).find(|reason| !blocked(reason));
-    match cause.or_else(|| removals.iter().find_map(wrong)) {
+    let first = removals.iter().filter_map(wrong).find(|reason| !blocked(reason));
+    let first = first.or_else(|| removals.iter().find_map(wrong)).or(unset).or(plan.incomplete);
+    match first {
         Some(reason) => reason,
-        None if !revoked => unrevoked().unwrap_or(Reason::GraphRefused),
-        None if plan.incomplete => Reason::UnsupportedMethod,
-        None if removals.is_empty() => Reason::NothingToRemove,
+        None if plan.removes && removals.is_empty() => Reason::NothingToRemove,
         None => Reason::Done,
+    }
+}
+
+/// The reason behind what went wrong with a method or step.
+fn cause(result: MethodResult, reason: Option<Reason>) -> Reason {
+    match result {
+        MethodResult::BlockedDefault => Reason::BlockedDefault,
+        MethodResult::BlockedDependency => Reason::BlockedDependency,
+        MethodResult::Ambiguous => Reason::Ambiguous,
+        MethodResult::Forbidden => Reason::Forbidden,
+        _ => reason.unwrap_or(Reason::GraphRefused),
     }
 }
 
 fn report(step: &Step, result: Option<MethodResult>, reason_code: Option<Reason>) -> Option<MethodReport> {
     let Action::Remove(method) = &step.action else { return None };
     let reason_code = reason_code.filter(|_| !result.is_some_and(MethodResult::is_gone));
-    Some(MethodReport { method_type: method.method_type, id: method.id.clone(), result, reason_code })
+    let (id, registered_at) = (Some(method.id.clone()), method.registered_at);
+    Some(MethodReport { method_type: method.method_type, id, result, reason_code, registered_at })
+}
+
+/// The step that changes the default method; no request asks for it.
+pub const CHANGE_DEFAULT: &str = "change_default";
+/// What `set_phones` says of signing in by SMS.
+pub const SMS_SIGN_IN: &str = "sms_sign_in";
+
+fn step_report(step: &Step, result: Option<MethodResult>, reason_code: Option<Reason>) -> Option<StepReport> {
+    let (name, method_type) = match &step.action {
+        Action::Remove(_) => return None,
+        Action::RevokeSessions => ("revoke_sessions", None),
+        Action::SetDefault(_) => (CHANGE_DEFAULT, None),
+        Action::SetValue(Setting { method_type: MethodType::Email, .. }) => ("set_email", Some(MethodType::Email)),
+        Action::SetValue(setting) => ("set_phones", Some(setting.method_type)),
+        Action::SetSmsSignIn(_) => (SMS_SIGN_IN, None),
+        Action::SetPerUserMfa(_) => ("set_per_user_mfa", None),
+    };
+    let reason_code = reason_code.filter(|_| !result.is_some_and(MethodResult::is_set));
+    Some(StepReport { step: name.to_owned(), method_type, result, reason_code })
 }
 
 /// One sentence for lists.
@@ -123,6 +162,12 @@ pub fn work_note(outcome: &Outcome) -> String {
         let word = method.result.map_or("would be removed", MethodResult::name).replace('_', " ");
         let why = method.reason_code.map(|reason| format!(" ({})", reason.entry().meaning)).unwrap_or_default();
         note.push_str(&format!("\n- {}: {word}{why}", method.method_type.name().replace('_', " ")));
+    }
+    for step in outcome.steps.iter().filter(|step| step.step != "revoke_sessions") {
+        let about = step.method_type.map(|kind| format!(", {}", kind.name())).unwrap_or_default();
+        let word = step.result.map_or("would be done", MethodResult::name);
+        let why = step.reason_code.map(|reason| format!(" ({})", reason.entry().meaning)).unwrap_or_default();
+        note.push_str(&format!("\n- {}{about}: {word}{why}", step.step).replace('_', " "));
     }
     let action = outcome.reason.entry().action;
     if action != "nothing" {
@@ -154,19 +199,21 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::domain::guard::Facts;
     use crate::domain::method::{Method, MethodType};
-    use crate::domain::profile::Profile;
+    use crate::domain::profile::Profiles;
+    use crate::domain::request::{Envelope, Lane, Request};
 
     fn plan() -> Plan {
-        let method = |method_type: MethodType| Method {
-            id: method_type.name().into(),
-            method_type,
-            digest: None,
-            aaguid: None,
-            synced: false,
-        };
-        let listed = [method(MethodType::MicrosoftAuthenticator), method(MethodType::SoftwareOath)];
-        Plan::make("user", Profile::ReRegister, &[].into(), &listed, Timestamp::UNIX_EPOCH)
+        let body = serde_json::json!({
+            "id": "1", "ticket": {"system": "jira", "number": "A-1"}, "target": {"upn": "ada@contoso.test"},
+            "profile": "re-register", "requested_by": "sam",
+        });
+        let envelope = Envelope::bare(Lane::Tickets);
+        let request = Request::parse(body.to_string().as_bytes(), &envelope, &Profiles::default()).unwrap();
+        let listed = [MethodType::MicrosoftAuthenticator, MethodType::SoftwareOath];
+        let listed = listed.map(|kind| Method::new(kind, kind.name()));
+        Plan::make("user", &request, &Facts::of(&listed), &|_, _| None)
     }
 
     fn check(change: impl FnOnce(&mut Plan), stopped: Option<Reason>, kind: OutcomeKind, verified: bool) -> Outcome {
@@ -179,7 +226,10 @@ mod tests {
 
     #[test]
     fn a_plan_that_was_carried_out_and_read_back_succeeded() {
-        let all = |plan: &mut Plan| (0..3).for_each(|index| plan.settle(index, MethodResult::Removed, None));
+        let all = |plan: &mut Plan| {
+            (0..2).for_each(|index| plan.settle(index, MethodResult::Removed, None));
+            plan.settle(2, MethodResult::Done, None);
+        };
         let outcome = check(all, None, OutcomeKind::Succeeded, true);
         assert!(outcome.sessions_revoked && outcome.methods.len() == 2);
     }
@@ -211,7 +261,7 @@ mod tests {
         let blocked = |plan: &mut Plan| {
             plan.settle(0, MethodResult::BlockedDefault, None);
             plan.settle(1, MethodResult::Forbidden, Some(Reason::Forbidden));
-            plan.settle(2, MethodResult::Removed, None);
+            plan.settle(2, MethodResult::Done, None);
         };
         assert_eq!(check(blocked, None, OutcomeKind::Partial, false).reason, Reason::Forbidden);
     }

@@ -2,10 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{DIALECT, count, method_types, object, or_null, reasons, text_or_null};
+use super::{DIALECT, count, method, method_types, object, or_null, reasons, step, text_or_null};
 use crate::domain::guard::Rule;
 use crate::domain::outcome::{MethodResult, OutcomeKind};
-use crate::domain::profile::Profile;
 use crate::domain::request::Lane;
 
 const DIGEST: &str = "^[0-9a-f]{64}$";
@@ -90,24 +89,19 @@ fn reset() -> Value {
     let factor = object(json!({
         "factor_type_id": {"type": "integer"},
         "factor_type": {"type": "string"},
-        "device": object(json!({"uid": {"type": "string"}})),
+        "device": object(json!({"uid": text_or_null()})),
         "status": or_null(MethodResult::ALL.map(MethodResult::name).to_vec()),
-    }));
-    let method = object(json!({
-        "type": {"enum": method_types()},
-        "id": {"type": "string"},
-        "result": or_null(MethodResult::ALL.map(MethodResult::name).to_vec()),
-        "reason_code": or_null(reasons()),
     }));
     let unmapped = object(json!({
         "ticket": {"type": "object", "required": ["system", "number", "id", "url"]},
-        "profile": {"enum": Profile::ALL.map(Profile::name)},
+        "profile": text_or_null(),
         "keep": {"type": "array", "items": {"enum": method_types()}},
         "dry_run": {"type": "boolean"},
         "reason": text_or_null(),
         "approvals": {"type": "array", "items": {"type": "object", "required": ["by", "at"]}},
         "verification": {"type": "array", "items": {"type": "object", "required": ["method", "by", "at", "reference"]}},
-        "methods": {"type": "array", "items": method},
+        "methods": {"type": "array", "items": method()},
+        "steps": {"type": "array", "items": step()},
         "client_request_ids": {"type": "array", "items": {"type": "string", "format": "uuid"}},
     }));
     let fields = json!({

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{DIALECT, count, method_types, object, or_null, reasons, text_or_null, time};
-use crate::domain::outcome::{MethodResult, OutcomeKind};
+use super::{DIALECT, count, method, object, reasons, step, text_or_null, time};
+use crate::domain::outcome::OutcomeKind;
 use crate::domain::reason;
 use crate::domain::retry::Cause;
 
@@ -27,6 +27,7 @@ pub fn result() -> Value {
         "dry_run": {"type": "boolean"},
         "target_object_id": text_or_null(),
         "methods": {"type": "array", "items": method()},
+        "steps": {"type": "array", "items": step()},
     })));
     let mut data = object(Value::Object(fields));
     data["anyOf"] = pairs();
@@ -71,15 +72,6 @@ fn ticket() -> Map<String, Value> {
         .map(|name| (name.to_owned(), text_or_null()))
         .into_iter()
         .collect()
-}
-
-fn method() -> Value {
-    object(json!({
-        "type": {"enum": method_types()},
-        "id": {"type": "string"},
-        "result": or_null(MethodResult::ALL.map(MethodResult::name).to_vec()),
-        "reason_code": or_null(reasons()),
-    }))
 }
 
 /// Which reasons an outcome comes with.

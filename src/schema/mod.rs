@@ -15,7 +15,10 @@ pub use event::{delayed, result};
 pub use request::request;
 
 use crate::domain::method;
+use crate::domain::outcome::MethodResult;
 use crate::domain::reason;
+use crate::domain::summary::{CHANGE_DEFAULT, SMS_SIGN_IN};
+use crate::domain::task::STEPS;
 
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
@@ -54,4 +57,31 @@ fn or_null(words: Vec<&str>) -> Value {
 fn object(properties: Value) -> Value {
     let required: Vec<&String> = properties.as_object().map(|fields| fields.keys().collect()).unwrap_or_default();
     json!({"type": "object", "required": required, "properties": properties})
+}
+
+/// One method of a result.
+fn method() -> Value {
+    object(json!({
+        "type": {"enum": method_types()},
+        "id": {"type": ["string", "null"], "description": "null for a type whose methods could not be listed"},
+        "result": or_null(MethodResult::ALL.map(MethodResult::name).to_vec()),
+        "reason_code": or_null(reasons()),
+        "registered_at": or_null_time(),
+    }))
+}
+
+/// One step of a result that removes nothing.
+fn step() -> Value {
+    let results = ["done", "unchanged", "replaced_since", "ambiguous", "forbidden", "failed", "blocked_default"];
+    let names = [&STEPS[..], &[CHANGE_DEFAULT, SMS_SIGN_IN]].concat();
+    object(json!({
+        "step": {"enum": names},
+        "type": or_null(method_types()),
+        "result": or_null(results.to_vec()),
+        "reason_code": or_null(reasons()),
+    }))
+}
+
+fn or_null_time() -> Value {
+    json!({"type": ["string", "null"], "format": "date-time"})
 }

@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 
 use super::{DIALECT, method_types};
 use crate::domain::fields::WAYS;
-use crate::domain::profile::Profile;
+use crate::domain::method::TABLE;
+use crate::domain::profile::BUILT_IN;
+use crate::domain::steps::{MOST, PHONE};
+use crate::domain::task::MfaState;
 
 /// Control characters, inside a class of a pattern.
 const CONTROL: &str = r"\u0000-\u001f\u007f-\u009f";
@@ -16,14 +19,14 @@ const OBJECT_ID: &str = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-
 /// The schema of a request.
 pub fn request() -> Value {
     let mut schema = closed(
-        &["ticket", "target", "profile", "requested_by"],
+        &["ticket", "target", "requested_by"],
         json!({
             "kind": {"enum": ["reset", null], "default": "reset"},
             "id": optional(text(255)),
             "ticket": ticket(),
             "target": target(),
-            "profile": {"enum": Profile::ALL.map(Profile::name)},
-            "steps": {"type": "null", "description": "not built yet"},
+            "profile": profile(),
+            "steps": {"type": ["array", "null"], "minItems": 1, "maxItems": MOST, "items": {"oneOf": steps()}},
             "requested_by": text(320),
             "requested_at": time(),
             "expires_at": time(),
@@ -34,6 +37,8 @@ pub fn request() -> Value {
             "reason": optional(text_without(CONTROL_IN_PROSE, 4000)),
         }),
     );
+    let some = |name: &str, kind: &str| json!({"required": [name], "properties": {name: {"type": kind}}});
+    schema["oneOf"] = json!([some("profile", "string"), some("steps", "array")]);
     schema["$schema"] = DIALECT.into();
     schema["$id"] = "urn:mfa-reset:schema:request:1".into();
     schema["title"] = "A request to reset the sign-in methods of one user".into();
@@ -42,6 +47,44 @@ pub fn request() -> Value {
         is later than `requested_at`; without it a request counts for 24 hours."
             .into();
     schema
+}
+
+/// The names of profiles; configuration can add some.
+fn profile() -> Value {
+    let mut profile = optional(text(64));
+    profile["examples"] = json!(BUILT_IN.map(|(name, _)| name));
+    profile
+}
+
+/// The steps, each an object with one key.
+fn steps() -> Vec<Value> {
+    let removable = TABLE.iter().filter(|entry| entry.collection.is_some()).map(|entry| entry.name).collect::<Vec<_>>();
+    let words = |most: u32| json!({"type": "array", "maxItems": most, "items": text(255)});
+    let phone = json!({"type": ["string", "null"], "maxLength": 64, "pattern": PHONE});
+    let address = json!({"type": "string", "maxLength": 320, "pattern": r"^\s*[^\s@]+@[^\s@]+\s*$"});
+    let states = MfaState::ALL.map(MfaState::name);
+    let mut selection = closed(
+        &[],
+        json!({
+            "all": {"type": "boolean"},
+            "types": {"type": "array", "maxItems": 15, "items": {"enum": removable}},
+            "ids": words(50),
+            "aaguids": {"type": "array", "maxItems": 50, "items": {"type": "string", "pattern": OBJECT_ID}},
+            "registered_after": {"type": "string", "maxLength": 64, "format": "date-time"},
+        }),
+    );
+    selection["minProperties"] = 1.into();
+    let phones =
+        json!({"mobile": phone, "alternate_mobile": phone, "office": phone, "sms_sign_in": {"type": "boolean"}});
+    let step = |name: &str, inside: Value| closed(&[name], json!({name: inside}));
+    vec![
+        step("revoke_sessions", closed(&[], json!({}))),
+        step("remove_methods", selection),
+        step("set_phones", closed(&[], phones)),
+        step("set_email", closed(&["address"], json!({"address": address}))),
+        step("set_per_user_mfa", closed(&["state"], json!({"state": {"enum": states}}))),
+        step("list_methods", closed(&[], json!({}))),
+    ]
 }
 
 fn ticket() -> Value {

@@ -141,7 +141,7 @@ impl Here {
 
     /// `true` where the delivery can be acknowledged.
     async fn work(&self, delivery: &Delivery, received: Timestamp) -> bool {
-        let request = match Request::parse(&delivery.body, &delivery.envelope) {
+        let request = match Request::parse(&delivery.body, &delivery.envelope, &self.worker.rules.profiles) {
             Ok(request) => request,
             Err(malformed) => return self.reject(delivery, &malformed, received).await,
         };

@@ -214,7 +214,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::record::{Asked, Letter, Removal, Told};
+    use crate::record::{Asked, Letter, Reply, Told};
 
     const PHONE: [&str; 3] = ["u1", "phone_mobile", "m"];
 
@@ -236,8 +236,8 @@ mod tests {
         Told { request: request.into(), event: json!({"id": id, "type": kind, "data": data}) }
     }
 
-    fn removal(of: [&str; 3], [from, to]: [i64; 2], went: &str) -> Removal {
-        Removal { method: method(of), from, to, went: Some(went.into()) }
+    fn removal(of: [&str; 3], [from, to]: [i64; 2], went: &str) -> Reply {
+        Reply { method: method(of), from, to, went: Some(went.into()) }
     }
 
     fn asked(kind: Kind, confirmed: bool) -> Asked {
@@ -361,7 +361,7 @@ mod tests {
     fn removals_that_overlap_are_noticed() {
         check(|record| record.removals[1].from = 19, &[Rule::Overlap]);
         check(|record| record.removals[0].to = 21, &[Rule::Overlap]);
-        let other = || Removal { method: method(["u1", "email", "e"]), from: 12, to: 13, went: None };
+        let other = || Reply { method: method(["u1", "email", "e"]), from: 12, to: 13, went: None };
         check(|record| record.removals.push(other()), &[Rule::Overlap]);
     }
 

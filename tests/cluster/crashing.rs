@@ -15,11 +15,12 @@ use mfa_reset::commands::assemble::{self, Process};
 use mfa_reset::config::{Config, LogFormat, Needs, Sources};
 use mfa_reset::domain::event::Event;
 use mfa_reset::domain::guard::{Facts, User};
-use mfa_reset::domain::method::Method;
+use mfa_reset::domain::method::{Method, MethodType};
 use mfa_reset::domain::outcome::Fault;
-use mfa_reset::domain::plan::{Plan, Step};
+use mfa_reset::domain::plan::{Plan, Reach, Step};
+use mfa_reset::domain::profile::Profiles;
 use mfa_reset::domain::request::{Lane, Request, Target};
-use mfa_reset::ports::{Conclusion, Deferral, Job, Lease, Ports, Recall, Removal, UserHold};
+use mfa_reset::ports::{Change, Conclusion, Deferral, Job, Lease, Ports, Recall, Reply, UserHold};
 use mfa_reset::reset::{Concluded, Reset, Settlement};
 use mfa_reset::telemetry;
 use serde_json::Value;
@@ -73,7 +74,7 @@ pub async fn handle_one() {
     session.consume(Lane::Tickets).await.unwrap();
     loop {
         let Some(Incoming::Delivery(delivery)) = inbox.tickets.recv().await else { panic!("the session is over") };
-        let request = Request::parse(&delivery.body, &delivery.envelope).unwrap();
+        let request = Request::parse(&delivery.body, &delivery.envelope, &Profiles::default()).unwrap();
         // Copies of earlier victims' requests go back where they came from.
         if request.key.id == wanted {
             handle(&process, &session, *delivery, request, point, &trace).await;
@@ -187,11 +188,19 @@ impl Ports for Crashing<'_> {
         self.effect("advance", self.ports.advance(lease, crossed, next)).await
     }
 
-    async fn list_methods(&self, user: &str) -> Result<Vec<Method>, Fault> {
-        self.effect("list_methods", self.ports.list_methods(user)).await
+    fn digest(&self, user: &str, kind: MethodType, value: &str) -> Option<String> {
+        self.ports.digest(user, kind, value)
     }
 
-    async fn remove(&self, user: &str, method: &Method, call: Uuid) -> Result<Removal, Fault> {
+    async fn change(&self, user: &str, change: Change<'_>, call: Uuid) -> Result<Reply, Fault> {
+        self.effect("change", self.ports.change(user, change, call)).await
+    }
+
+    async fn list_methods(&self, user: &str, reach: &Reach) -> Result<Vec<Method>, Fault> {
+        self.effect("list_methods", self.ports.list_methods(user, reach)).await
+    }
+
+    async fn remove(&self, user: &str, method: &Method, call: Uuid) -> Result<Reply, Fault> {
         self.effect("remove", self.ports.remove(user, method, call)).await
     }
 

@@ -12,7 +12,7 @@ use crate::crew::{CLIENT_SECRET, Member};
 use crate::people::{Client, read_letters};
 use crate::postgres;
 use crate::rabbit;
-use crate::record::{Held, Record, Removal};
+use crate::record::{Held, Record, Reply};
 use crate::simulator::removal;
 
 impl Bench {
@@ -22,7 +22,7 @@ impl Bench {
         read_letters(client, &self.notes).await;
         let journal = self.simulator.get("journal?since=0").await.expect("the journal");
         let entries = journal.as_array().unwrap().iter();
-        let removals: Vec<Removal> = entries.filter(|entry| entry["method"] == "DELETE").map(call).collect();
+        let removals: Vec<Reply> = entries.filter(|entry| entry["method"] == "DELETE").map(call).collect();
         let mut standing = Vec::new();
         let users: BTreeSet<String> = {
             let record = self.notes.lock();
@@ -107,12 +107,12 @@ impl Bench {
 }
 
 /// A call to remove a method, as the journal tells it.
-pub fn call(entry: &Value) -> Removal {
+pub fn call(entry: &Value) -> Reply {
     let time = |name: &str| entry[name].as_i64().expect("a time");
     let went = &entry["effect"]["removed"];
     let value = || went["value_hash"].as_str().unwrap_or_default().to_owned();
     let went = went.is_object().then(value);
-    Removal { method: removal(entry), from: time("at_ms"), to: time("done_ms"), went }
+    Reply { method: removal(entry), from: time("at_ms"), to: time("done_ms"), went }
 }
 
 /// A method that a user has, as the simulator shows it.

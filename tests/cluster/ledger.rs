@@ -9,10 +9,11 @@ use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use mfa_reset::adapters::ledger::{Ledger, OpenError, SigningKey, Verified, export, record_beside, verify};
 use mfa_reset::domain::event::{self, Facts};
+use mfa_reset::domain::guard::{self, Lookup};
 use mfa_reset::domain::method::{Method, MethodType};
 use mfa_reset::domain::outcome::{Fault, Outcome, OutcomeKind};
 use mfa_reset::domain::plan::Plan;
-use mfa_reset::domain::profile::Profile;
+use mfa_reset::domain::profile::Profiles;
 use mfa_reset::domain::reason::Reason;
 use mfa_reset::domain::request::{Envelope, Lane, Request};
 use mfa_reset::ports::{Conclusion, Lease, Recall, UserHold};
@@ -74,18 +75,24 @@ fn request(id: &str) -> Request {
         "id": id, "ticket": {"system": "servicenow", "number": "INC1"}, "target": {"object_id": USER},
         "profile": "re-register", "requested_by": "sam@contoso.test",
     });
-    Request::parse(body.to_string().as_bytes(), &Envelope::bare(Lane::Tickets)).unwrap()
+    Request::parse(body.to_string().as_bytes(), &Envelope::bare(Lane::Tickets), &Profiles::default()).unwrap()
 }
 
 fn plan() -> Plan {
-    let method = Method {
-        id: "3179e48a".to_owned(),
-        method_type: MethodType::PhoneMobile,
-        digest: Some("d1".to_owned()),
-        aaguid: None,
-        synced: false,
+    let with = |id: &str, kind| Method { digest: Some("d1".to_owned()), ..Method::new(kind, id) };
+    let facts = guard::Facts {
+        memberships: Lookup::NotLicensed,
+        role_assignable_groups: Lookup::NotLicensed,
+        assignments: Lookup::NotLicensed,
+        eligibilities: Lookup::NotLicensed,
+        methods: [with("3179e48a", MethodType::PhoneMobile)].into(),
+        unread: Vec::new(),
+        preference: None,
+        beta: false,
+        read_at: Timestamp::now(),
+        last_reset: None,
     };
-    Plan::make(USER, Profile::from_name("re-register").unwrap(), &[].into(), &[method], Timestamp::now())
+    Plan::make(USER, &request("1"), &facts, &|_, _| None)
 }
 
 fn record(phase: &str, id: &str) -> Value {

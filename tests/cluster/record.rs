@@ -37,7 +37,7 @@ pub struct Told {
 
 /// One call to remove a method, from the journal of the simulator.
 #[derive(Debug, Clone)]
-pub struct Removal {
+pub struct Reply {
     /// Whose and which.
     pub method: Method,
     /// When the call came in, in milliseconds.
@@ -76,7 +76,7 @@ pub struct Record {
     /// What the dead letters held at the end.
     pub letters: Vec<Letter>,
     /// Every call to remove a method, in order.
-    pub removals: Vec<Removal>,
+    pub removals: Vec<Reply>,
     /// What users registered after their planned method had gone, and are to keep.
     pub registered: Vec<Held>,
     /// What every user who was asked for has at the end.
@@ -100,7 +100,7 @@ impl Record {
 
     /// The removals that took effect.
     pub fn effects(&self) -> impl Iterator<Item = Held> {
-        let went = |removal: &Removal| Some(Held { method: removal.method.clone(), value: removal.went.clone()? });
+        let went = |removal: &Reply| Some(Held { method: removal.method.clone(), value: removal.went.clone()? });
         self.removals.iter().filter_map(went)
     }
 

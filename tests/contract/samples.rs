@@ -7,7 +7,8 @@ use mfa_reset::domain::audit::{self, Subject};
 use mfa_reset::domain::event::{self, Event, Facts};
 use mfa_reset::domain::guard::Decision;
 use mfa_reset::domain::method::MethodType;
-use mfa_reset::domain::outcome::{MethodReport, MethodResult, Outcome, OutcomeKind};
+use mfa_reset::domain::outcome::{MethodReport, MethodResult, Outcome, OutcomeKind, StepReport};
+use mfa_reset::domain::profile::Profiles;
 use mfa_reset::domain::reason::Reason;
 use mfa_reset::domain::request::{Envelope, Lane, Request};
 use mfa_reset::domain::retry::Cause;
@@ -48,7 +49,7 @@ pub fn envelope() -> Envelope {
 }
 
 pub fn full() -> Request {
-    Request::parse(FULL.as_bytes(), &envelope()).unwrap()
+    Request::parse(FULL.as_bytes(), &envelope(), &Profiles::default()).unwrap()
 }
 
 pub fn now() -> Timestamp {
@@ -56,7 +57,8 @@ pub fn now() -> Timestamp {
 }
 
 pub fn report(method_type: MethodType, result: MethodResult, reason_code: Option<Reason>) -> MethodReport {
-    MethodReport { method_type, id: format!("id-of-{}", method_type.name()), result: Some(result), reason_code }
+    let id = Some(format!("id-of-{}", method_type.name()));
+    MethodReport { method_type, id, result: Some(result), reason_code, registered_at: None }
 }
 
 pub fn outcome() -> Outcome {
@@ -72,6 +74,20 @@ pub fn outcome() -> Outcome {
             report(MethodType::Fido2, MethodResult::Kept, None),
             report(MethodType::HardwareOath, MethodResult::Unsupported, Some(Reason::UnsupportedMethod)),
         ],
+        steps: vec![
+            StepReport {
+                step: "set_phones".into(),
+                method_type: Some(MethodType::PhoneOffice),
+                result: Some(MethodResult::Unchanged),
+                reason_code: None,
+            },
+            StepReport {
+                step: "revoke_sessions".into(),
+                method_type: None,
+                result: Some(MethodResult::Done),
+                reason_code: None,
+            },
+        ],
     }
 }
 
@@ -82,7 +98,7 @@ pub fn result_event(outcome: &Outcome) -> Event {
 }
 
 pub fn rejection(body: &str) -> Event {
-    let malformed = Request::parse(body.as_bytes(), &envelope()).unwrap_err();
+    let malformed = Request::parse(body.as_bytes(), &envelope(), &Profiles::default()).unwrap_err();
     event::rejection(&malformed, body.as_bytes(), &envelope(), now())
 }
 
@@ -98,6 +114,7 @@ pub fn policy() -> Policy {
         harmless_roles: [].into(),
         cool_down: Duration::from_secs(3600),
         max_resets_per_hour: 600,
+        enabled_steps: [].into(),
     }
 }
 
@@ -110,7 +127,8 @@ pub fn subject<'a>(request: &'a Request, policy: &'a Policy) -> Subject<'a> {
 
 pub fn intent() -> Value {
     let planned = MethodReport { result: None, ..report(MethodType::PhoneMobile, MethodResult::Removed, None) };
-    audit::intent(&subject(&full(), &policy()), &[planned], now())
+    let planned = Outcome { methods: vec![planned], ..Outcome::untouched(OutcomeKind::Planned, Reason::DryRun, None) };
+    audit::intent(&subject(&full(), &policy()), &planned, now())
 }
 
 pub fn conclusion(outcome: &Outcome) -> Value {

@@ -30,6 +30,7 @@ pub fn settings(endpoint: &str, authority: &str, heard: &Arc<Mutex<Vec<Observed>
         client_id: "client".to_owned(),
         client_secret: "canary-secret".to_owned().into(),
         requests_per_second: 1000.0,
+        beta: false,
         timeout: Duration::from_secs(5),
         allow_http: false,
         digest_key: [7; 32],
@@ -98,7 +99,7 @@ impl Bench {
     /// Removes the mobile phone of the user.
     pub fn phone() -> Method {
         let method_type = MethodType::PhoneMobile;
-        Method { id: PHONE_ID.to_owned(), method_type, digest: None, aaguid: None, synced: false }
+        Method::new(method_type, PHONE_ID)
     }
 }
 

@@ -10,7 +10,7 @@ use mfa_reset::domain::outcome::Fault;
 use mfa_reset::domain::plan::Refusal;
 use mfa_reset::domain::reason::Reason;
 use mfa_reset::domain::request::Lane;
-use mfa_reset::ports::Removal;
+use mfa_reset::ports::Reply;
 use rstest::rstest;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -26,25 +26,25 @@ const MATCHES: &str = "The requested authentication method id of [x] matches the
                        Authentication Method, and cannot be deleted until the default is changed";
 
 #[rstest]
-#[case::removed(204, Value::Null, Ok(Removal::Removed))]
-#[case::removed_with_a_body(200, json!({}), Ok(Removal::Removed))]
-#[case::not_found(404, json!({"Message": "No HTTP resource was found"}), Ok(Removal::NotFound))]
-#[case::gone(410, Value::Null, Ok(Removal::NotFound))]
-#[case::default(400, error("badRequest", LAST), Ok(Removal::Refused(Refusal::Default)))]
-#[case::default_in_other_words(400, error("badRequest", MATCHES), Ok(Removal::Refused(Refusal::Default)))]
+#[case::removed(204, Value::Null, Ok(Reply::Done))]
+#[case::removed_with_a_body(200, json!({}), Ok(Reply::Done))]
+#[case::not_found(404, json!({"Message": "No HTTP resource was found"}), Ok(Reply::NotFound))]
+#[case::gone(410, Value::Null, Ok(Reply::NotFound))]
+#[case::default(400, error("badRequest", LAST), Ok(Reply::Refused(Refusal::Default)))]
+#[case::default_in_other_words(400, error("badRequest", MATCHES), Ok(Reply::Refused(Refusal::Default)))]
 #[case::alternate(
     400,
     error("", "not Without First deleting alternate mobile number"),
-    Ok(Removal::Refused(Refusal::Dependency))
+    Ok(Reply::Refused(Refusal::Dependency))
 )]
-#[case::other(400, error("badRequest", "whatever"), Ok(Removal::Refused(Refusal::Other)))]
-#[case::page(400, json!("<html>"), Ok(Removal::Refused(Refusal::Other)))]
-#[case::orphan(400, error("badRequest", "Invalid value for KeyId"), Ok(Removal::Impossible))]
-#[case::orphan_in_other_words(400, json!({"Message": "The input is not a valid Base-64 string"}), Ok(Removal::Impossible))]
+#[case::other(400, error("badRequest", "whatever"), Ok(Reply::Refused(Refusal::Other)))]
+#[case::page(400, json!("<html>"), Ok(Reply::Refused(Refusal::Other)))]
+#[case::orphan(400, error("badRequest", "Invalid value for KeyId"), Ok(Reply::Impossible))]
+#[case::orphan_in_other_words(400, json!({"Message": "The input is not a valid Base-64 string"}), Ok(Reply::Impossible))]
 #[case::throttled_by_code(400, error("activityLimitReached", ""), Err(Fault::Throttled { after: Duration::ZERO }))]
-#[case::forbidden(403, error("accessDenied", "Request Authorization failed"), Ok(Removal::Forbidden))]
-#[case::wrong_method(405, Value::Null, Ok(Removal::Impossible))]
-#[case::redirect(302, Value::Null, Ok(Removal::Impossible))]
+#[case::forbidden(403, error("accessDenied", "Request Authorization failed"), Ok(Reply::Forbidden))]
+#[case::wrong_method(405, Value::Null, Ok(Reply::Impossible))]
+#[case::redirect(302, Value::Null, Ok(Reply::Impossible))]
 #[case::slow_request(408, Value::Null, Err(Fault::Unknown { reason: AWAY }))]
 #[case::conflict(409, Value::Null, Err(Fault::Transient { reason: AWAY }))]
 #[case::precondition(412, Value::Null, Err(Fault::Transient { reason: AWAY }))]
@@ -59,7 +59,7 @@ const MATCHES: &str = "The requested authentication method id of [x] matches the
 async fn a_removal_tells_what_happened(
     #[case] status: u16,
     #[case] body: Value,
-    #[case] expected: Result<Removal, Fault>,
+    #[case] expected: Result<Reply, Fault>,
 ) {
     let bench = Bench::new().await;
     bench
@@ -159,7 +159,7 @@ async fn an_answer_that_comes_too_late_leaves_the_outcome_unknown() {
 async fn what_cannot_be_removed_is_not_asked_for(#[case] method_type: MethodType, #[case] id: &str) {
     let bench = Bench::new().await;
     let method = Method { id: id.to_owned(), method_type, ..Bench::phone() };
-    assert_eq!(bench.graph.remove(USER, &method, Uuid::new_v4(), Timestamp::now()).await, Ok(Removal::Impossible));
+    assert_eq!(bench.graph.remove(USER, &method, Uuid::new_v4(), Timestamp::now()).await, Ok(Reply::Impossible));
     assert!(bench.server.received_requests().await.unwrap().is_empty());
 }
 
@@ -169,7 +169,7 @@ async fn a_strange_id_stays_one_segment() {
     let path = format!("/v1.0/users/{USER}/authentication/fido2Methods/a%2Fb%23c");
     bench.answer(&path, |_, _| ResponseTemplate::new(204)).await;
     let method = Method { id: "a/b#c".to_owned(), method_type: MethodType::Fido2, ..Bench::phone() };
-    assert_eq!(bench.graph.remove(USER, &method, Uuid::new_v4(), Timestamp::now()).await, Ok(Removal::Removed));
+    assert_eq!(bench.graph.remove(USER, &method, Uuid::new_v4(), Timestamp::now()).await, Ok(Reply::Done));
 }
 
 /// Nobody knows what happened between the check of the lease and the call: the process may have been frozen.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use mfa_reset::adapters::graph::{Graph, Operation, SetUpError, Status, Trail};
 use mfa_reset::domain::method::{Method, MethodType};
 use mfa_reset::domain::outcome::Fault;
+use mfa_reset::domain::plan::Reach;
 use mfa_reset::domain::reason::Reason;
 use mfa_reset::domain::request::{Lane, Target};
 use rstest::rstest;
@@ -18,7 +19,7 @@ use crate::bench::{Bench, METHODS_PATH, PHONE_ID, USER, error, settings};
 const AWAY: Fault = Fault::Transient { reason: Reason::GraphUnavailable };
 
 async fn list(bench: &Bench) -> Result<Vec<Method>, Fault> {
-    bench.graph.list_methods(Lane::Tickets, USER, &Trail::default()).await
+    bench.graph.list_methods(Lane::Tickets, USER, &Reach::default(), &Trail::default()).await
 }
 
 fn reply(status: u16, body: Value) -> impl Fn(usize, &wiremock::Request) -> ResponseTemplate + Send + Sync {
@@ -49,7 +50,7 @@ async fn what_may_pass_is_tried_four_times(#[case] status: u16, #[case] body: Va
     let bench = Bench::new().await;
     bench.answer(METHODS_PATH, reply(status, body)).await;
     let trail = Trail::default();
-    assert_eq!(bench.graph.list_methods(Lane::Batch, USER, &trail).await, Err(AWAY));
+    assert_eq!(bench.graph.list_methods(Lane::Batch, USER, &Reach::default(), &trail).await, Err(AWAY));
     let sent = bench.requests(METHODS_PATH).await;
     let sent: Vec<_> = sent.iter().map(|request| request.headers["client-request-id"].to_str().unwrap()).collect();
     let noted: Vec<String> = trail.take().iter().map(ToString::to_string).collect();

@@ -7,9 +7,10 @@ use mfa_reset::adapters::graph::{Graph, Trail};
 use mfa_reset::domain::guard::{Lookup, Membership};
 use mfa_reset::domain::method::MethodType;
 use mfa_reset::domain::outcome::Fault;
+use mfa_reset::domain::plan::Reach;
 use mfa_reset::domain::plan::Refusal;
 use mfa_reset::domain::request::{Lane, Target};
-use mfa_reset::ports::Removal;
+use mfa_reset::ports::Reply;
 use mfa_reset::simulator::{self, Options};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -98,32 +99,32 @@ async fn methods_go_one_by_one_and_the_default_last() {
     let tenant = Tenant::new(ada()).await;
     let id = tenant.id("ada_b.org#ext#@contoso.test").await;
     let graph = &tenant.graph;
-    let mut methods = graph.list_methods(Lane::Tickets, &id, &Trail::default()).await.unwrap();
+    let mut methods = graph.list_methods(Lane::Tickets, &id, &Reach::default(), &Trail::default()).await.unwrap();
     methods.retain(|method| method.method_type != MethodType::Password);
     methods.sort_by_key(|method| method.method_type != MethodType::PhoneMobile);
     let refused = graph.remove(&id, &methods[0], Uuid::new_v4(), jiff::Timestamp::now()).await;
-    assert_eq!(refused, Ok(Removal::Refused(Refusal::Default)));
+    assert_eq!(refused, Ok(Reply::Refused(Refusal::Default)));
     for method in methods.iter().rev() {
         graph.admit(Lane::Tickets, &CancellationToken::new()).await.unwrap();
-        assert_eq!(graph.remove(&id, method, Uuid::new_v4(), jiff::Timestamp::now()).await, Ok(Removal::Removed));
+        assert_eq!(graph.remove(&id, method, Uuid::new_v4(), jiff::Timestamp::now()).await, Ok(Reply::Done));
     }
-    assert_eq!(graph.remove(&id, &methods[1], Uuid::new_v4(), jiff::Timestamp::now()).await, Ok(Removal::NotFound));
+    assert_eq!(graph.remove(&id, &methods[1], Uuid::new_v4(), jiff::Timestamp::now()).await, Ok(Reply::NotFound));
     graph.revoke_sessions(&id, Uuid::new_v4(), jiff::Timestamp::now()).await.unwrap();
-    assert_eq!(graph.list_methods(Lane::Tickets, &id, &Trail::default()).await.unwrap().len(), 1);
+    assert_eq!(graph.list_methods(Lane::Tickets, &id, &Reach::default(), &Trail::default()).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn an_effect_whose_answer_is_lost_is_unknown() {
     let tenant = Tenant::new(ada()).await;
     let id = tenant.id("ada_b.org#ext#@contoso.test").await;
-    let methods = tenant.graph.list_methods(Lane::Tickets, &id, &Trail::default()).await.unwrap();
+    let methods = tenant.graph.list_methods(Lane::Tickets, &id, &Reach::default(), &Trail::default()).await.unwrap();
     let key = methods.iter().find(|method| method.method_type == MethodType::Fido2).unwrap();
     for mode in ["stall", "close", "drop_after_apply"] {
         tenant.fault(json!({"operation": "delete_method", "mode": mode})).await;
         let fault = tenant.graph.remove(&id, key, Uuid::new_v4(), jiff::Timestamp::now()).await;
         assert!(matches!(fault, Err(Fault::Unknown { .. })), "{mode}: {fault:?}");
     }
-    let left = tenant.graph.list_methods(Lane::Tickets, &id, &Trail::default()).await.unwrap();
+    let left = tenant.graph.list_methods(Lane::Tickets, &id, &Reach::default(), &Trail::default()).await.unwrap();
     assert_eq!(left.len(), methods.len() - 1);
 }
 
@@ -133,7 +134,7 @@ async fn reading_rides_out_a_broken_answer() {
     let id = tenant.id("ada_b.org#ext#@contoso.test").await;
     for mode in ["malformed", "close"] {
         tenant.fault(json!({"operation": "list_methods", "mode": mode})).await;
-        tenant.graph.list_methods(Lane::Tickets, &id, &Trail::default()).await.unwrap();
+        tenant.graph.list_methods(Lane::Tickets, &id, &Reach::default(), &Trail::default()).await.unwrap();
         tenant.fault(json!({"operation": "list_memberships", "mode": mode})).await;
         let facts = tenant.graph.survey(Lane::Tickets, &id, &Trail::default()).await.unwrap();
         assert!(matches!(facts.memberships, Lookup::Complete(_)), "{mode}: {:?}", facts.memberships);

@@ -5,9 +5,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use mfa_reset::adapters::graph::{Graph, Observed, Operation, Status, Trail};
 use mfa_reset::domain::outcome::Fault;
+use mfa_reset::domain::plan::Reach;
 use mfa_reset::domain::reason::Reason;
 use mfa_reset::domain::request::Lane;
-use mfa_reset::ports::Removal;
+use mfa_reset::ports::Reply;
 use serde_json::json;
 use uuid::Uuid;
 use wiremock::matchers::{body_string_contains, method, path};
@@ -20,7 +21,7 @@ fn empty_list() -> ResponseTemplate {
 }
 
 async fn list(graph: &Graph) -> Result<(), Fault> {
-    graph.list_methods(Lane::Tickets, USER, &Trail::default()).await.map(|_| ())
+    graph.list_methods(Lane::Tickets, USER, &Reach::default(), &Trail::default()).await.map(|_| ())
 }
 
 #[tokio::test]
@@ -92,7 +93,7 @@ async fn a_refused_token_is_dropped_and_the_call_sent_once_more() {
     let bench = Bench::new().await;
     bench.answer(&phone_path(), |n, _| ResponseTemplate::new(if n == 1 { 401 } else { 204 })).await;
     let call = Uuid::new_v4();
-    assert_eq!(bench.graph.remove(USER, &Bench::phone(), call, jiff::Timestamp::now()).await, Ok(Removal::Removed));
+    assert_eq!(bench.graph.remove(USER, &Bench::phone(), call, jiff::Timestamp::now()).await, Ok(Reply::Done));
     let requests = bench.requests(&phone_path()).await;
     let tokens: Vec<_> = requests.iter().map(|request| &request.headers["authorization"]).collect();
     assert_eq!(tokens, ["Bearer token-1", "Bearer token-2"]);

@@ -9,15 +9,16 @@ use mfa_reset::domain::event::Event;
 use mfa_reset::domain::guard::{Facts, Lookup, User};
 use mfa_reset::domain::method::{Method, MethodType};
 use mfa_reset::domain::outcome::Fault;
-use mfa_reset::domain::plan::{Plan, Refusal, State as StepState, Step};
+use mfa_reset::domain::plan::{Plan, Reach, Refusal, State as StepState, Step};
+use mfa_reset::domain::preference::Preference;
 use mfa_reset::domain::reason::Reason;
 use mfa_reset::domain::request::Target;
-use mfa_reset::ports::{Conclusion, Deferral, Job, Lease, Ports, Recall, Removal, UserHold};
+use mfa_reset::ports::{Change, Conclusion, Deferral, Job, Lease, Ports, Recall, Reply, UserHold};
 use serde_json::Value;
 use uuid::Uuid;
 
 /// Every effect of `Ports` that can crash or fail, by name: `tests/simulation.rs` checks that none is missing.
-pub const EFFECTS: [&str; 17] = [
+pub const EFFECTS: [&str; 18] = [
     "recall",
     "resolve",
     "take_user",
@@ -27,6 +28,7 @@ pub const EFFECTS: [&str; 17] = [
     "advance",
     "list_methods",
     "remove",
+    "change",
     "revoke_sessions",
     "pause",
     "record_outcome",
@@ -70,6 +72,11 @@ pub struct State {
     pub last_reset: Option<Timestamp>,
     pub methods: Vec<Method>,
     pub default_method: Option<String>,
+    /// What Graph tells of the default, where it does.
+    pub preference: Option<Preference>,
+    pub tells_preference: bool,
+    /// What was set, in order.
+    pub set: Vec<String>,
     /// Everything that happened outside, in order.
     pub journal: Vec<String>,
     pub removed: Vec<Method>,
@@ -96,7 +103,7 @@ pub struct World {
 }
 
 pub fn method(method_type: MethodType, id: &str, digest: Option<&str>) -> Method {
-    Method { id: id.into(), method_type, digest: digest.map(Into::into), aaguid: None, synced: false }
+    Method { digest: digest.map(Into::into), ..Method::new(method_type, id) }
 }
 
 impl World {
@@ -196,6 +203,10 @@ impl Ports for World {
         Uuid::nil()
     }
 
+    fn digest(&self, _: &str, _: MethodType, value: &str) -> Option<String> {
+        Some(value.to_owned())
+    }
+
     fn calls(&self) -> Vec<Uuid> {
         Vec::new()
     }
@@ -258,6 +269,9 @@ impl Ports for World {
                 assignments: Lookup::Complete(Vec::new()),
                 eligibilities: Lookup::NotLicensed,
                 methods: state.methods.clone(),
+                unread: Vec::new(),
+                preference: state.preference.filter(|_| state.tells_preference),
+                beta: true,
                 read_at,
                 last_reset: None,
             })
@@ -303,11 +317,11 @@ impl Ports for World {
         .await
     }
 
-    async fn list_methods(&self, _: &str) -> Result<Vec<Method>, Fault> {
+    async fn list_methods(&self, _: &str, _: &Reach) -> Result<Vec<Method>, Fault> {
         self.effect("list_methods", LOST, |state| Ok(state.methods.clone())).await
     }
 
-    async fn remove(&self, _: &str, method: &Method, _: Uuid) -> Result<Removal, Fault> {
+    async fn remove(&self, _: &str, method: &Method, _: Uuid) -> Result<Reply, Fault> {
         self.with(|state| {
             assert!(!state.removing, "two removals of one user at once");
             state.removing = true;
@@ -319,29 +333,55 @@ impl Ports for World {
                 return Err(Fault::Throttled { after: Duration::from_secs(2) });
             }
             if state.not_found && method.id == "stuck" {
-                return Ok(Removal::NotFound);
+                return Ok(Reply::NotFound);
             }
             let Some(place) = state.methods.iter().position(|listed| method.same_place(listed)) else {
-                return Ok(Removal::NotFound);
+                return Ok(Reply::NotFound);
             };
             let has = |kind| state.methods.iter().any(|listed| listed.method_type == kind);
             if method.method_type == MethodType::PhoneMobile && has(MethodType::PhoneAlternateMobile) {
-                return Ok(Removal::Refused(Refusal::Dependency));
+                return Ok(Reply::Refused(Refusal::Dependency));
             }
             let others = state.methods.iter().filter(|other| {
                 !matches!(other.method_type, MethodType::Password | MethodType::Fido2) && other.id != method.id
             });
             if state.default_method.as_ref() == Some(&method.id) && others.count() > 0 {
-                return Ok(Removal::Refused(Refusal::Default));
+                return Ok(Reply::Refused(Refusal::Default));
             }
             let gone = state.methods.remove(place);
             state.journal.push(format!("removed {} {:?}", gone.id, gone.digest));
             state.removed.push(gone);
-            Ok(Removal::Removed)
+            Ok(Reply::Done)
         });
         let result = result.await;
         self.with(|state| state.removing = false);
         result
+    }
+
+    async fn change(&self, _: &str, change: Change<'_>, _: Uuid) -> Result<Reply, Fault> {
+        let unknown = Fault::Unknown { reason: Reason::GraphUnavailable };
+        self.effect("change", unknown, |state| {
+            state.set.push(format!("{change:?}"));
+            match change {
+                Change::Default(preference) => {
+                    let bearer = state.methods.iter().find(|method| preference.may_be(method.method_type));
+                    let Some(bearer) = bearer else { return Ok(Reply::Refused(Refusal::Other)) };
+                    state.default_method = Some(bearer.id.clone());
+                }
+                Change::Value { method_type, value, replaces } => {
+                    let there = state.methods.iter().position(|method| method.method_type == method_type);
+                    match there {
+                        Some(_) if !replaces => return Ok(Reply::Refused(Refusal::Other)),
+                        None if replaces => return Ok(Reply::NotFound),
+                        Some(place) => state.methods[place].digest = Some(value.expose().to_owned()),
+                        None => state.methods.push(method(method_type, method_type.name(), Some(value.expose()))),
+                    }
+                }
+                Change::SmsSignIn(_) | Change::PerUserMfa(_) => {}
+            }
+            Ok(Reply::Done)
+        })
+        .await
     }
 
     async fn revoke_sessions(&self, _: &str, _: Uuid) -> Result<(), Fault> {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::envelope::{self, DELIVERY_COUNT, PRODUCER, header, text, words};
 use super::outgoing::{DETAIL, REASON};
 use super::word;
+use crate::domain::profile::Profiles;
 use crate::domain::reason::Reason;
 use crate::domain::request::{Envelope, Lane, MAX_BODY, Request, hex};
 
@@ -55,7 +56,8 @@ impl Letter {
         let death = last_death(headers);
         let why = death.and_then(|death| header(death, "reason"));
         let reason = header(headers, REASON).or(why).unwrap_or_else(|| UNROUTABLE.to_owned());
-        let (request_id, ticket_system, ticket_number) = match Request::parse(&body, &envelope) {
+        // Where a profile is not known here, the ids are read all the same.
+        let (request_id, ticket_system, ticket_number) = match Request::parse(&body, &envelope, &Profiles::default()) {
             Ok(request) => (Some(request.key.id), Some(request.ticket.system), Some(request.ticket.number)),
             Err(malformed) => (malformed.id, malformed.system, malformed.number),
         };

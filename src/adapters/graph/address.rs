@@ -3,6 +3,7 @@
 use reqwest::Url;
 
 use super::Graph;
+use crate::domain::method::Api;
 
 /// Percent-encodes a path segment or a value of a query. A bare `#` would cut the address short.
 pub(super) fn encode(text: &str) -> String {
@@ -24,8 +25,17 @@ pub(super) fn literal(text: &str) -> String {
 impl Graph {
     /// The address of a v1.0 call; `path` and `query` are encoded already.
     pub(super) fn url(&self, path: &str, query: Option<&str>) -> Url {
+        self.url_of(Api::V1, path, query)
+    }
+
+    /// The address of a call of this version.
+    pub(super) fn url_of(&self, api: Api, path: &str, query: Option<&str>) -> Url {
+        let version = match api {
+            Api::V1 => "v1.0",
+            Api::Beta => "beta",
+        };
         let mut url = self.endpoint.clone();
-        url.set_path(&format!("/v1.0/{path}"));
+        url.set_path(&format!("/{version}/{path}"));
         url.set_query(query);
         url
     }

@@ -15,6 +15,7 @@ use super::fault;
 use super::observe::{Operation, Status, Trail};
 use super::reading::Tries;
 use super::retry_after;
+use crate::domain::method::Api;
 use crate::domain::outcome::Fault;
 use crate::domain::reason::Reason;
 use crate::domain::request::Lane;
@@ -32,10 +33,11 @@ struct Answers {
 }
 
 impl Graph {
-    /// Reads all of it; each answer is good or final. The time is Graph's at the first answer.
+    /// Reads all of it from one version; each answer is good or final. The time is Graph's at the first answer.
     pub(super) async fn batch(
         &self,
         lane: Lane,
+        api: Api,
         items: &[Item],
         trail: &Trail,
     ) -> Result<(Vec<Answer>, Timestamp), Fault> {
@@ -47,7 +49,7 @@ impl Graph {
                 return Ok((answers.items.into_iter().flatten().collect(), Self::clock(answers.date)));
             }
             self.admitted(lane, u32::try_from(open.len()).unwrap_or(u32::MAX)).await?;
-            if let Err(fault) = self.batch_once(items, &open, &mut answers, trail).await {
+            if let Err(fault) = self.batch_once(api, items, &open, &mut answers, trail).await {
                 tries.again(fault).await?;
             }
         }
@@ -56,6 +58,7 @@ impl Graph {
     /// Asks for the open items once. A fault stands for every item that stays open.
     async fn batch_once(
         &self,
+        api: Api,
         items: &[Item],
         open: &[usize],
         answers: &mut Answers,
@@ -66,7 +69,7 @@ impl Graph {
         let id = Uuid::new_v4();
         trail.push(id);
         open.iter().for_each(|index| trail.push(ids[*index]));
-        let url = self.url("$batch", None);
+        let url = self.url_of(api, "$batch", None);
         let call =
             Call { operation: Operation::Batch, method: Method::POST, url, id, body: Some(&body), checked: None };
         let token = self.tokens.current().await?;

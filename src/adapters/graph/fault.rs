@@ -8,10 +8,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::answer::{Answer, Broken, Ending};
+use crate::domain::guard::Unread;
 use crate::domain::outcome::Fault;
 use crate::domain::plan::Refusal;
 use crate::domain::reason::Reason;
-use crate::ports::Removal;
+use crate::ports::Reply;
 
 /// What an answer means, whoever asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,7 @@ const THROTTLED: [&str; 3] = ["toomanyrequests", "activitylimitreached", "thrott
 const DEFAULT: [&str; 2] = ["default method", "default authentication method"];
 const DEPENDENCY: [&str; 1] = ["without first deleting alternate mobile"];
 const ORPHAN: [&str; 2] = ["invalid value for keyid", "not a valid base-64"];
+const NO_SEGMENT: &str = "resource not found for the segment";
 const NO_LICENCE: &str = "the tenant needs to have microsoft entra id p2 or microsoft entra id governance license";
 
 /// What an answer means.
@@ -102,15 +104,33 @@ pub(super) fn permanent(answer: &Answer) -> Fault {
 }
 
 /// The removal of a method. Whatever may have taken effect is unknown.
-pub(super) fn removal(ending: &Ending, held: Duration) -> Result<Removal, Fault> {
+pub(super) fn removal(ending: &Ending, held: Duration) -> Result<Reply, Fault> {
     match changing(ending, held)? {
-        Meaning::Good => Ok(Removal::Removed),
-        Meaning::NotFound => Ok(Removal::NotFound),
-        Meaning::Refused(refusal) => Ok(Removal::Refused(refusal)),
-        Meaning::Forbidden => Ok(Removal::Forbidden),
+        Meaning::Good => Ok(Reply::Done),
+        Meaning::NotFound => Ok(Reply::NotFound),
+        Meaning::Refused(refusal) => Ok(Reply::Refused(refusal)),
+        Meaning::Forbidden => Ok(Reply::Forbidden),
         Meaning::Throttled | Meaning::TokenRefused | Meaning::Impossible | Meaning::Conflict | Meaning::Failed => {
-            Ok(Removal::Impossible)
+            Ok(Reply::Impossible)
         }
+    }
+}
+
+/// Another change. What is there already is refused like anything else that Graph may accept later.
+pub(super) fn change(ending: &Ending, held: Duration) -> Result<Reply, Fault> {
+    match ending {
+        Ok(answer) if meaning(answer) == Meaning::Conflict => Ok(Reply::Refused(Refusal::Other)),
+        _ => removal(ending, held),
+    }
+}
+
+/// Why a collection could not be read; none where the answer says that there is nothing in it.
+pub(super) fn unread(answer: &Answer, single: bool) -> Option<Unread> {
+    let lacks = Complaint::of(answer).mentions(&[NO_SEGMENT]);
+    match meaning(answer) {
+        Meaning::Forbidden => Some(Unread::Forbidden),
+        Meaning::NotFound if single && !lacks => None,
+        _ => Some(Unread::Missing),
     }
 }
 

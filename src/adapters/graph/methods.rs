@@ -1,98 +1,117 @@
-//! A user's authentication methods: list them, remove one; and revoke the user's sessions.
+//! What changes something about a user: one request each, sent at once. The caller has been admitted, and checked its
+//! lease then.
 
 use jiff::Timestamp;
-use reqwest::Method as HttpMethod;
-use serde_json::Value;
+use reqwest::{Method as HttpMethod, Url};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Graph;
 use super::address::encode;
-use super::answer::Answer;
 use super::client::Call;
 use super::fault;
-use super::observe::{Operation, Trail};
-use crate::domain::method::{Method, MethodType};
+use super::observe::Operation;
+use crate::domain::method::{Api, Method, MethodType};
 use crate::domain::outcome::Fault;
-use crate::domain::reason::Reason;
-use crate::domain::request::Lane;
-use crate::ports::Removal;
+use crate::ports::{Change, Reply};
+
+/// The ids that are the same for everybody (Graph's phoneAuthenticationMethod and emailAuthenticationMethod resources).
+const fn fixed_id(kind: MethodType) -> Option<&'static str> {
+    match kind {
+        MethodType::PhoneMobile => Some("3179e48a-750b-4051-897c-87b9720928f7"),
+        MethodType::PhoneAlternateMobile => Some("b6332ec1-7057-4abe-9331-3d72feddfe41"),
+        MethodType::PhoneOffice => Some("e37fc753-ff3b-4958-9484-eaa9425c82bc"),
+        MethodType::Email => Some("3ddfcfc8-9383-446f-83cc-3ab9be4be18f"),
+        _ => None,
+    }
+}
+
+/// A request that sets something.
+struct Wish {
+    operation: Operation,
+    method: HttpMethod,
+    api: Api,
+    path: String,
+    body: Option<Value>,
+}
 
 impl Graph {
-    /// Lists the user's methods, every page.
-    pub async fn list_methods(&self, lane: Lane, user_id: &str, trail: &Trail) -> Result<Vec<Method>, Fault> {
-        let url = self.url(&format!("users/{}/authentication/methods", encode(user_id)), None);
-        let first = self.get(lane, Operation::ListMethods, url, trail).await?;
-        self.methods(lane, user_id, first, trail).await
+    /// Removes one method.
+    pub async fn remove(&self, user_id: &str, method: &Method, call: Uuid, checked: Timestamp) -> Result<Reply, Fault> {
+        let nameless = method.id.chars().all(|letter| letter == '.');
+        let collection = method.collection().filter(|place| place.single || !nameless);
+        let Some(place) = collection.filter(|_| method.is_removable(self.beta)) else { return Ok(Reply::Impossible) };
+        let id = if place.single { String::new() } else { format!("/{}", encode(&method.id)) };
+        let path = format!("users/{}/authentication/{}{id}", encode(user_id), place.name);
+        let wish =
+            Wish { operation: Operation::DeleteMethod, method: HttpMethod::DELETE, api: place.api, path, body: None };
+        fault::removal(&self.ask(&wish, call, checked).await?, self.gate.remaining())
     }
 
-    /// The methods of a list whose first page is there.
-    pub(super) async fn methods(
-        &self,
-        lane: Lane,
-        user_id: &str,
-        first: Answer,
-        trail: &Trail,
-    ) -> Result<Vec<Method>, Fault> {
-        if !first.is_good() {
-            return Err(fault::permanent(&first));
-        }
-        let rows = self.pages(lane, Operation::ListMethods, first, trail).await?;
-        let rows = rows.ok_or(Fault::Transient { reason: Reason::GraphUnavailable })?;
-        Ok(rows.iter().map(|row| self.method(user_id, row)).collect())
-    }
-
-    fn method(&self, user_id: &str, row: &Value) -> Method {
-        let text = |name: &str| row.get(name).and_then(Value::as_str);
-        let method_type = MethodType::from_odata(text("@odata.type").unwrap_or_default(), text("phoneType"));
-        let value = match method_type {
-            MethodType::PhoneMobile | MethodType::PhoneAlternateMobile | MethodType::PhoneOffice => text("phoneNumber"),
-            MethodType::Email => text("emailAddress"),
-            MethodType::Password
-            | MethodType::Fido2
-            | MethodType::WindowsHello
-            | MethodType::MicrosoftAuthenticator
-            | MethodType::SoftwareOath
-            | MethodType::HardwareOath
-            | MethodType::TemporaryAccessPass
-            | MethodType::PlatformCredential
-            | MethodType::QrCodePin
-            | MethodType::External
-            | MethodType::Unknown => None,
-        };
-        Method {
-            id: text("id").unwrap_or_default().to_owned(),
-            method_type,
-            digest: self.digest_key.digest(method_type, user_id, value),
-            aaguid: text("aaGuid").map(str::to_lowercase),
-            synced: text("passkeyType") == Some("synced"),
-        }
-    }
-
-    /// Removes one method: one request, sent at once. The caller has been admitted, and checked its lease then.
-    pub async fn remove(
+    /// Sets something.
+    pub async fn change(
         &self,
         user_id: &str,
-        method: &Method,
+        change: Change<'_>,
         call: Uuid,
         checked: Timestamp,
-    ) -> Result<Removal, Fault> {
-        let nameless = method.id.chars().all(|letter| letter == '.');
-        let Some(collection) = method.method_type.entry().collection.filter(|_| !nameless) else {
-            return Ok(Removal::Impossible);
+    ) -> Result<Reply, Fault> {
+        let Some(wish) = wish(user_id, change).filter(|wish| self.beta || wish.api == Api::V1) else {
+            return Ok(Reply::Impossible);
         };
-        let path = format!("users/{}/authentication/{collection}/{}", encode(user_id), encode(&method.id));
-        let (operation, url) = (Operation::DeleteMethod, self.url(&path, None));
-        let call = Call { operation, method: HttpMethod::DELETE, url, id: call, body: None, checked: Some(checked) };
-        let ending = self.send_now(&call).await?;
-        fault::removal(&ending, self.gate.remaining())
+        fault::change(&self.ask(&wish, call, checked).await?, self.gate.remaining())
     }
 
-    /// Revokes the user's sessions: one request, sent at once. The caller has been admitted, and checked its lease then.
+    /// Revokes the user's sessions.
     pub async fn revoke_sessions(&self, user_id: &str, call: Uuid, checked: Timestamp) -> Result<(), Fault> {
-        let url = self.url(&format!("users/{}/revokeSignInSessions", encode(user_id)), None);
-        let operation = Operation::RevokeSessions;
-        let call = Call { operation, method: HttpMethod::POST, url, id: call, body: None, checked: Some(checked) };
-        let ending = self.send_now(&call).await?;
-        fault::revocation(&ending, self.gate.remaining())
+        let path = format!("users/{}/revokeSignInSessions", encode(user_id));
+        let wish =
+            Wish { operation: Operation::RevokeSessions, method: HttpMethod::POST, api: Api::V1, path, body: None };
+        fault::revocation(&self.ask(&wish, call, checked).await?, self.gate.remaining())
     }
+
+    async fn ask(&self, wish: &Wish, id: Uuid, checked: Timestamp) -> Result<super::answer::Ending, Fault> {
+        let url: Url = self.url_of(wish.api, &wish.path, None);
+        let (operation, method, body) = (wish.operation, wish.method.clone(), wish.body.as_ref());
+        self.send_now(&Call { operation, method, url, id, body, checked: Some(checked) }).await
+    }
+}
+
+/// The request behind a change; none where there is no such thing to set.
+fn wish(user_id: &str, change: Change<'_>) -> Option<Wish> {
+    let below = |path: &str| format!("users/{}/authentication/{path}", encode(user_id));
+    let wish =
+        |operation, method, api, path: &str, body| Some(Wish { operation, method, api, path: below(path), body });
+    match change {
+        Change::Default(preference) => {
+            let body = json!({"userPreferredMethodForSecondaryAuthentication": preference.name()});
+            wish(Operation::SetPreferences, HttpMethod::PATCH, Api::Beta, "signInPreferences", Some(body))
+        }
+        Change::PerUserMfa(state) => {
+            let body = json!({"perUserMfaState": state.name()});
+            wish(Operation::SetPerUserMfa, HttpMethod::PATCH, Api::Beta, "requirements", Some(body))
+        }
+        Change::SmsSignIn(on) => {
+            let id = fixed_id(MethodType::PhoneMobile)?;
+            let verb = if on { "enableSmsSignIn" } else { "disableSmsSignIn" };
+            wish(Operation::SetSmsSignIn, HttpMethod::POST, Api::V1, &format!("phoneMethods/{id}/{verb}"), None)
+        }
+        Change::Value { method_type, value, replaces } => {
+            let (operation, body) = match method_type {
+                MethodType::PhoneMobile => (Operation::SetPhone, phone(value.expose(), "mobile")),
+                MethodType::PhoneAlternateMobile => (Operation::SetPhone, phone(value.expose(), "alternateMobile")),
+                MethodType::PhoneOffice => (Operation::SetPhone, phone(value.expose(), "office")),
+                _ => (Operation::SetEmail, json!({"emailAddress": value.expose()})),
+            };
+            let (place, id) = (method_type.entry().collection?, fixed_id(method_type)?);
+            match replaces {
+                true => wish(operation, HttpMethod::PATCH, place.api, &format!("{}/{id}", place.name), Some(body)),
+                false => wish(operation, HttpMethod::POST, place.api, place.name, Some(body)),
+            }
+        }
+    }
+}
+
+fn phone(number: &str, kind: &str) -> Value {
+    json!({"phoneNumber": number, "phoneType": kind})
 }

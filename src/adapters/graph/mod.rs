@@ -1,4 +1,4 @@
-//! HOW: the calls we make to Microsoft Graph (v1.0, as an application), and nothing else.
+//! HOW: the calls we make to Microsoft Graph (as an application; v1.0, and beta where that is allowed), and nothing else.
 //!
 //! Reading calls wait at the gate, are retried, and leave the ids of their requests on a [`Trail`]. Calls that
 //! change something are one request each: their caller has been admitted, has checked its lease, and is told when
@@ -13,6 +13,7 @@ mod credential;
 mod digest;
 mod fault;
 mod gate;
+mod listing;
 mod methods;
 mod observe;
 mod reading;
@@ -28,6 +29,7 @@ use jiff::Timestamp;
 use reqwest::Url;
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::method::MethodType;
 use crate::domain::outcome::Fault;
 use crate::domain::request::Lane;
 
@@ -47,6 +49,7 @@ pub struct Graph {
     gate: Gate,
     tokens: Tokens,
     digest_key: DigestKey,
+    beta: bool,
 }
 
 impl Graph {
@@ -59,6 +62,7 @@ impl Graph {
             tokens: Tokens::new(http.clone(), &settings),
             digest_key: DigestKey::new(&settings.digest_key),
             http,
+            beta: settings.beta,
             endpoint: settings.endpoint,
             timeout: settings.timeout,
             observer: settings.observer,
@@ -82,6 +86,11 @@ impl Graph {
     /// Holds every call until then; what another replica learned. A hold is only ever lengthened.
     pub fn hold_until(&self, until: Timestamp) {
         self.gate.hold_until(until);
+    }
+
+    /// The keyed digest of a user's phone number or address.
+    pub fn digest(&self, user_id: &str, kind: MethodType, value: &str) -> Option<String> {
+        self.digest_key.digest(kind, user_id, Some(value))
     }
 
     /// Until when Graph asked not to be called, if that is still to come.

@@ -49,13 +49,20 @@ pub enum Operation {
     ListRoleAssignments,
     ListRoleEligibilities,
     ListMethods,
+    ListTyped,
+    GetPreferences,
     DeleteMethod,
     RevokeSessions,
+    SetPreferences,
+    SetPhone,
+    SetSmsSignIn,
+    SetEmail,
+    SetPerUserMfa,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 18] = [
         Self::Token,
         Self::GetUser,
         Self::FindUser,
@@ -65,8 +72,15 @@ impl Operation {
         Self::ListRoleAssignments,
         Self::ListRoleEligibilities,
         Self::ListMethods,
+        Self::ListTyped,
+        Self::GetPreferences,
         Self::DeleteMethod,
         Self::RevokeSessions,
+        Self::SetPreferences,
+        Self::SetPhone,
+        Self::SetSmsSignIn,
+        Self::SetEmail,
+        Self::SetPerUserMfa,
     ];
 
     /// The word in metrics and logs.
@@ -83,6 +97,13 @@ impl Operation {
             Self::ListMethods => "list_methods",
             Self::DeleteMethod => "delete_method",
             Self::RevokeSessions => "revoke_sessions",
+            Self::ListTyped => "list_typed",
+            Self::GetPreferences => "get_preferences",
+            Self::SetPreferences => "set_preferences",
+            Self::SetPhone => "set_phone",
+            Self::SetSmsSignIn => "set_sms_sign_in",
+            Self::SetEmail => "set_email",
+            Self::SetPerUserMfa => "set_per_user_mfa",
         }
     }
 }

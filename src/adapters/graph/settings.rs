@@ -25,6 +25,8 @@ pub struct Settings {
     pub client_secret: SecretString,
     /// The most requests a second; an item of a batch counts as one.
     pub requests_per_second: f64,
+    /// Whether the beta API may be called.
+    pub beta: bool,
     /// How long a request may take.
     pub timeout: Duration,
     /// Whether `http://` is accepted off loopback too.

@@ -1,4 +1,4 @@
-//! The survey: memberships, roles and methods of a user, in one batch. What is missing is said to be missing, never
+//! The survey: memberships, roles and methods of a user, in one batch, and what only the beta API tells in another. What is missing is said to be missing, never
 //! taken for nothing: the guard counts it against the reset.
 
 use serde_json::Value;
@@ -8,21 +8,25 @@ use super::address::{encode, literal};
 use super::answer::Answer;
 use super::batch::Item;
 use super::fault;
+use super::listing::Listing;
 use super::observe::{Operation, Trail};
 use crate::domain::guard::{Facts, Lookup, Membership};
+use crate::domain::method::Api;
 use crate::domain::outcome::Fault;
+use crate::domain::preference::Preference;
 use crate::domain::reason::Reason;
 use crate::domain::request::Lane;
 
 impl Graph {
     /// Reads methods, roles and groups of the user in one go. `last_reset` is left empty.
     pub async fn survey(&self, lane: Lane, user_id: &str, trail: &Trail) -> Result<Facts, Fault> {
-        let (answers, read_at) = self.batch(lane, &questions(user_id), trail).await?;
+        let (answers, read_at) = self.batch(lane, Api::V1, &questions(user_id), trail).await?;
         let Ok([methods, memberships, groups, assignments, eligibilities]) = <[Answer; 5]>::try_from(answers) else {
             return Err(Fault::Transient { reason: Reason::GraphUnavailable });
         };
         let not_licensed = fault::is_not_licensed(&eligibilities);
-        let methods = self.methods(lane, user_id, methods, trail).await?;
+        let mut listing = self.listing(lane, user_id, methods, trail).await?;
+        let preference = if self.beta { self.survey_beta(lane, user_id, &mut listing, trail).await? } else { None };
         let memberships = self.pages(lane, Operation::ListMemberships, memberships, trail).await?;
         let groups = self.pages(lane, Operation::FindGroups, groups, trail).await?;
         let assignments = self.pages(lane, Operation::ListRoleAssignments, assignments, trail).await?;
@@ -35,10 +39,36 @@ impl Graph {
             role_assignable_groups: ids(groups),
             assignments: complete(assignments, role),
             eligibilities,
-            methods,
+            methods: listing.methods,
+            unread: listing.unread,
+            preference,
+            beta: self.beta,
             read_at,
             last_reset: None,
         })
+    }
+
+    /// Adds what only the beta API lists, and says which method is the default where Graph tells.
+    async fn survey_beta(
+        &self,
+        lane: Lane,
+        user_id: &str,
+        listing: &mut Listing,
+        trail: &Trail,
+    ) -> Result<Option<Preference>, Fault> {
+        let path = |name: &str| format!("/users/{}/authentication/{name}", encode(user_id));
+        let items = [
+            Item { operation: Operation::ListMethods, url: path("methods") },
+            Item { operation: Operation::GetPreferences, url: path("signInPreferences") },
+        ];
+        let (answers, _) = self.batch(lane, Api::Beta, &items, trail).await?;
+        let Ok([methods, preferences]) = <[Answer; 2]>::try_from(answers) else {
+            return Err(Fault::Transient { reason: Reason::GraphUnavailable });
+        };
+        self.add_beta(lane, user_id, methods, listing, trail).await?;
+        let preferred = preferences.body.filter(|_| preferences.status == 200);
+        let preferred = preferred.as_ref().and_then(|body| body.get("userPreferredMethodForSecondaryAuthentication"));
+        Ok(preferred.and_then(Value::as_str).and_then(Preference::from_name))
     }
 }
 

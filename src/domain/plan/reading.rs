@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Action, Plan, State, Step};
+use super::{Action, Plan, Setting, State, Step};
 use crate::domain::method::Method;
 use crate::domain::outcome::MethodResult;
 use crate::domain::reason::Reason;
@@ -21,8 +21,14 @@ impl Plan {
 
     /// Whether a list has to be read before this step: the id proves nothing, and the value may be another by now.
     pub fn is_stale(&self, index: usize, now: Timestamp) -> bool {
-        let Action::Remove(method) = &self.steps[index].action else { return false };
-        method.method_type.entry().shared_id && now.duration_since(self.listed_at) > FRESH
+        let shared = match &self.steps[index].action {
+            Action::Remove(method) => method.method_type.entry().shared_id,
+            Action::SetValue(_) => true,
+            Action::RevokeSessions | Action::SetDefault(_) | Action::SetSmsSignIn(_) | Action::SetPerUserMfa(_) => {
+                false
+            }
+        };
+        shared && now.duration_since(self.listed_at) > FRESH
     }
 
     /// Settles what a fresh list can settle among the open removals: gone, replaced, or not to be told apart.
@@ -30,12 +36,18 @@ impl Plan {
         self.listed_at = now;
         for index in 0..self.steps.len() {
             let step = &self.steps[index];
-            let (Action::Remove(planned), true) = (&step.action, step.is_open()) else {
-                // Revoking twice does no harm.
-                if step.is_open() {
-                    self.steps[index].state = State::Open;
+            let planned = match (&step.action, step.is_open()) {
+                (_, false) => continue,
+                (Action::Remove(planned), true) => planned,
+                (Action::SetValue(setting), true) => {
+                    self.reconcile_setting(index, &setting.clone(), listed);
+                    continue;
                 }
-                continue;
+                (_, true) => {
+                    // Doing these twice does no harm.
+                    self.steps[index].state = State::Open;
+                    continue;
+                }
             };
             let place = listed.iter().find(|method| planned.same_place(method));
             let shared = planned.method_type.entry().shared_id;
@@ -62,9 +74,32 @@ impl Plan {
         }
     }
 
-    /// The crossed-off methods that a list still shows: residue of removals, or of a 404.
+    /// A value that is set is done; one that is neither the new nor the old one was set by somebody else since.
+    fn reconcile_setting(&mut self, index: usize, setting: &Setting, listed: &[Method]) {
+        let step = &self.steps[index];
+        let sent = matches!(step.state, State::Sent { .. }) || step.doubted_since.is_some();
+        let there = listed.iter().find(|method| method.method_type == setting.method_type);
+        match there {
+            Some(method) if setting.is(method) && sent => self.settle(index, MethodResult::Done, None),
+            Some(method) if setting.is(method) => self.settle(index, MethodResult::Unchanged, None),
+            Some(method) if method.digest != setting.before => self.settle(index, MethodResult::ReplacedSince, None),
+            Some(_) | None => {
+                let since = match step.state {
+                    State::Sent { at } => step.doubted_since.or(Some(at)),
+                    State::Open | State::NotFound | State::Done { .. } => step.doubted_since,
+                };
+                self.unsend(index);
+                self.steps[index].doubted_since = since;
+            }
+        }
+    }
+
+    /// What a list does not prove: crossed-off methods that it still shows, and values set that it does not show.
     pub fn residue(&self, listed: &[Method]) -> Vec<usize> {
         let still = |step: &Step| match (&step.action, &step.state) {
+            (Action::SetValue(setting), State::Done { result: MethodResult::Done, .. }) => {
+                !listed.iter().any(|method| setting.is(method))
+            }
             (Action::Remove(planned), State::NotFound | State::Done { result: MethodResult::Removed, .. }) => {
                 listed.iter().any(|method| planned.is(method))
             }
@@ -73,19 +108,35 @@ impl Plan {
         (0..self.steps.len()).filter(|index| still(&self.steps[*index])).collect()
     }
 
-    /// Ends the verification: what is left over counts as failed, what answered 404 and is not listed as absent.
-    pub fn verified(&mut self, residue: &[usize]) {
+    /// Ends the verification by the last list: what is left over counts as failed, what answered 404 and is not listed as
+    /// absent, and a value that is there as set, whatever Graph answered.
+    pub fn verified(&mut self, residue: &[usize], listed: &[Method]) {
         for index in 0..self.steps.len() {
             let left = residue.contains(&index);
+            let set = match &self.steps[index].action {
+                Action::SetValue(setting) => listed.iter().any(|method| setting.is(method)),
+                _ => false,
+            };
             match self.steps[index].state {
+                State::Done { result: MethodResult::Failed, .. } if set => self.settle(index, MethodResult::Done, None),
                 State::NotFound if left => self.settle(index, MethodResult::Failed, Some(Reason::NotFoundButListed)),
                 State::NotFound if self.steps[index].doubted_since.is_some() => {
                     self.settle(index, MethodResult::Removed, None)
                 }
                 State::NotFound => self.settle(index, MethodResult::AlreadyAbsent, None),
+                State::Done { result: MethodResult::Done, .. } if left => {
+                    self.settle(index, MethodResult::Failed, Some(Reason::NotApplied));
+                }
                 State::Done { .. } if left => self.settle(index, MethodResult::Failed, Some(Reason::Residual)),
                 State::Open | State::Sent { .. } | State::Done { .. } => {}
             }
         }
+    }
+}
+
+impl Setting {
+    /// Whether `listed` is what is to be set.
+    fn is(&self, listed: &Method) -> bool {
+        self.method_type == listed.method_type && self.digest.is_some() && self.digest == listed.digest
     }
 }

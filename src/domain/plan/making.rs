@@ -1,0 +1,152 @@
+//! From what is asked and what a survey found to a plan.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::default::arrange;
+use super::{Action, Plan, Setting, Step};
+use crate::domain::guard::{Facts, Unread};
+use crate::domain::method::{Method, MethodType};
+use crate::domain::outcome::{MethodReport, MethodResult};
+use crate::domain::reason::Reason;
+use crate::domain::request::Request;
+use crate::domain::task::{Phones, Removes, Task};
+
+/// The keyed digest of a phone number or address, as methods carry it.
+pub type Digest<'a> = &'a dyn Fn(MethodType, &str) -> Option<String>;
+
+impl Plan {
+    /// Makes the plan. All removals come together, where the first step stands that removes anything.
+    pub fn make(user: &str, request: &Request, facts: &Facts, digest: Digest<'_>) -> Self {
+        let tasks = &request.tasks;
+        let mut plan = Self {
+            user: user.to_owned(),
+            steps: Vec::new(),
+            left_alone: Vec::new(),
+            surveyed_at: facts.read_at,
+            incomplete: None,
+            removes: tasks.iter().any(|task| matches!(task, Task::RemoveMethods(_))),
+            changed: BTreeSet::new(),
+            listed_at: Timestamp::default(),
+            progressed: false,
+            moved: false,
+            waited: 0,
+        };
+        let (mut removals, mut kept) = (Vec::new(), Vec::new());
+        for method in facts.methods.iter().filter(|method| method.method_type != MethodType::Password) {
+            match plan.sort(method, request, facts.beta, digest) {
+                true => removals.push(method.clone()),
+                false => kept.push(method),
+            }
+        }
+        facts.unread.iter().for_each(|(kind, why)| plan.leave_unread(*kind, *why, tasks));
+        let preference = facts.preference.filter(|_| facts.beta);
+        let successor = arrange(&mut removals, &kept, preference).map(Action::SetDefault);
+        let removed: BTreeSet<MethodType> = removals.iter().map(|method| method.method_type).collect();
+        let mut removing: Vec<Action> = successor.into_iter().chain(removals.into_iter().map(Action::Remove)).collect();
+        for task in tasks {
+            match task {
+                // Nothing is done in between: one revocation is enough.
+                Task::RevokeSessions if plan.steps.last().is_some_and(|last| last.action == Action::RevokeSessions) => {
+                }
+                Task::RevokeSessions => plan.steps.push(Step::open(Action::RevokeSessions)),
+                Task::RemoveMethods(_) => plan.steps.extend(removing.drain(..).map(Step::open)),
+                Task::SetPhones(phones) => {
+                    plan.steps.extend(removing.drain(..).map(Step::open));
+                    plan.set_values(task, facts, &removed, digest);
+                    plan.set_sms_sign_in(phones, facts);
+                }
+                Task::SetEmail(_) => plan.set_values(task, facts, &removed, digest),
+                Task::SetPerUserMfa(state) => plan.steps.push(Step::open(Action::SetPerUserMfa(*state))),
+                Task::ListMethods => {}
+            }
+        }
+        plan
+    }
+
+    /// Whether a method is to be removed; what is left alone is named, and why.
+    fn sort(&mut self, method: &Method, request: &Request, beta: bool, digest: Digest<'_>) -> bool {
+        let kind = method.method_type;
+        let stays = |task: &Task| {
+            let wanted = task.value(kind).and_then(|value| digest(kind, value.expose()));
+            wanted.is_some() && wanted == method.digest
+        };
+        let kept = request.keep.contains(&kind) || request.tasks.iter().any(stays);
+        let said: Vec<Removes> = request.tasks.iter().map(|task| task.removes(method)).collect();
+        let (chosen, removable) = (said.contains(&Removes::Yes) && !kept, method.is_removable(beta));
+        if chosen && removable {
+            return true;
+        }
+        let (result, reason_code) = if !removable && !kept {
+            (MethodResult::Unsupported, Some(Reason::UnsupportedMethod))
+        } else if said.contains(&Removes::CannotTell) && !kept {
+            (MethodResult::Kept, Some(Reason::NoRegistrationTime))
+        } else {
+            // It may live on the lost phone too: only a person can tell.
+            (MethodResult::Kept, method.synced.then_some(Reason::SyncedPasskey))
+        };
+        if chosen {
+            self.incomplete = Some(Reason::UnsupportedMethod);
+        }
+        self.left_alone.push(MethodReport {
+            method_type: kind,
+            id: Some(method.id.clone()),
+            result: Some(result),
+            reason_code,
+            registered_at: method.registered_at,
+        });
+        false
+    }
+
+    /// Names a type that the request is about and that could not be listed.
+    fn leave_unread(&mut self, kind: MethodType, why: Unread, tasks: &[Task]) {
+        let about = |task: &&Task| task.is_about(kind);
+        let listing = tasks.contains(&Task::ListMethods);
+        if !listing && !tasks.iter().any(|task| about(&task)) {
+            return;
+        }
+        let (result, reason) = match why {
+            Unread::Missing => (MethodResult::Unsupported, Reason::UnsupportedMethod),
+            Unread::Forbidden => (MethodResult::Forbidden, Reason::Forbidden),
+        };
+        if tasks.iter().filter(about).any(|task| why == Unread::Forbidden || task.wants_everything()) {
+            self.incomplete = Some(reason);
+        }
+        let unknown = MethodReport {
+            method_type: kind,
+            id: None,
+            result: Some(result),
+            reason_code: Some(reason),
+            registered_at: None,
+        };
+        self.left_alone.push(unknown);
+    }
+
+    /// The phones or the address that a step sets.
+    fn set_values(&mut self, task: &Task, facts: &Facts, removed: &BTreeSet<MethodType>, digest: Digest<'_>) {
+        for kind in Phones::TYPES.into_iter().chain([MethodType::Email]) {
+            let Some(value) = task.value(kind) else { continue };
+            let digest = digest(kind, value.expose());
+            let there = facts.methods.iter().find(|method| method.method_type == kind);
+            let before = there.and_then(|method| method.digest.clone());
+            let (same, replaces) = (before.is_some() && before == digest, there.is_some() && !removed.contains(&kind));
+            let action = Action::SetValue(Setting { method_type: kind, digest, before, replaces });
+            let step = if same { Step::settled(action, MethodResult::Unchanged) } else { Step::open(action) };
+            self.steps.push(step);
+        }
+    }
+
+    /// Signing in by SMS belongs to the number, so a new one has to be told again.
+    fn set_sms_sign_in(&mut self, phones: &Phones, facts: &Facts) {
+        let (Some(wanted), Some(_)) = (phones.sms_sign_in, &phones.mobile) else { return };
+        let mobile = facts.methods.iter().find(|method| method.method_type == MethodType::PhoneMobile);
+        let new = self.steps.iter().any(|step| {
+            step.is_open()
+                && matches!(&step.action, Action::SetValue(set) if set.method_type == MethodType::PhoneMobile)
+        });
+        let so = !new && mobile.is_some_and(|mobile| mobile.sms_sign_in == wanted);
+        let action = Action::SetSmsSignIn(wanted);
+        self.steps.push(if so { Step::settled(action, MethodResult::Unchanged) } else { Step::open(action) });
+    }
+}
