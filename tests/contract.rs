@@ -12,10 +12,11 @@ use mfa_reset::domain::audit::{self, Head, Subject};
 use mfa_reset::domain::guard::{Decision, Rule};
 use mfa_reset::domain::method;
 use mfa_reset::domain::outcome::{Outcome, OutcomeKind};
-use mfa_reset::domain::profile::Profiles;
+use mfa_reset::domain::profile::{BUILT_IN, Profiles};
 use mfa_reset::domain::reason::{self, Reason};
 use mfa_reset::domain::request::Request;
 use mfa_reset::domain::retry::Cause;
+use mfa_reset::domain::task::STEPS;
 use mfa_reset::schema;
 use samples::{FULL, MINIMAL, NULLS, changed, conclusion, delayed, envelope, full, intent, now, of_any_version};
 use samples::{outcome, policy, rejection, result_event, settled, subject};
@@ -54,6 +55,7 @@ fn what_the_parser_refuses_the_schema_refuses_too() {
 #[test]
 fn what_only_the_parser_can_tell() {
     check_refused("/id", Value::Null, "/id");
+    check_refused("/profile", json!("everything"), "/profile");
     check_refused("/expires_at", json!("2026-11-21T09:15:07Z"), "/expires_at");
     for (body, flaw) in [
         (r#"{"id":"1","id":"2"}"#, "/id"),
@@ -80,6 +82,7 @@ fn refused() -> Vec<(&'static str, Value, &'static str)> {
         ("/kind", json!("delete"), "/kind"),
         ("/kind", json!("batch"), "/kind"),
         ("/steps", json!([{"revoke_sessions": {}}]), "/steps"),
+        ("/profile", json!(7), "/profile"),
         ("/id", long(256), "/id"),
         ("/id", json!(" \t"), "/id"),
         ("/ticket", Value::Null, "/ticket"),
@@ -96,7 +99,6 @@ fn refused() -> Vec<(&'static str, Value, &'static str)> {
         ("/target/upn", json!("a@b@c"), "/target/upn"),
         ("/target/mail", json!("ada l@contoso.test"), "/target/mail"),
         ("/profile", Value::Null, "/profile"),
-        ("/profile", json!("everything"), "/profile"),
         ("/requested_by", Value::Null, "/requested_by"),
         ("/requested_by", long(321), "/requested_by"),
         ("/requested_at", json!("2026-11-21T09:15:07"), "/requested_at"),
@@ -129,7 +131,8 @@ fn verification_methods_profiles_and_types_are_those_of_the_code() {
     let schema = schema::request();
     let words = |pointer: &str| schema.pointer(pointer).unwrap().as_array().unwrap().len();
     assert_eq!(words("/properties/verification/items/properties/method/enum"), 6);
-    assert_eq!(words("/properties/profile/enum"), 5);
+    assert_eq!(words("/properties/profile/examples"), BUILT_IN.len());
+    assert_eq!(words("/properties/steps/items/oneOf"), STEPS.len());
     assert_eq!(words("/properties/keep/items/enum"), method::TABLE.len());
 }
 
@@ -183,7 +186,7 @@ fn a_consumer_may_ignore_what_it_does_not_know() {
 fn the_data_of_a_result_has_exactly_the_promised_fields() {
     let promised = "request_id ticket_system ticket_number ticket_id ticket_url outcome reason_code summary work_note \
         user_text verified sessions_revoked methods_removed methods_left attempts started_at finished_at dry_run \
-        target_object_id methods";
+        target_object_id methods steps";
     let mut promised: Vec<&str> = promised.split_whitespace().collect();
     promised.sort_unstable();
     for body in [result_event(&outcome()).body, rejection("{").body] {

@@ -86,9 +86,10 @@ fn conclusion(request: &Request, result: MethodResult, changes: Vec<(usize, Step
     let mut outcome = Outcome::untouched(OutcomeKind::Succeeded, Reason::Done, None);
     outcome.methods = vec![MethodReport {
         method_type: MethodType::Fido2,
-        id: "f1".to_owned(),
+        id: Some("f1".to_owned()),
         result: Some(result),
         reason_code: None,
+        registered_at: None,
     }];
     let facts = Facts { user: Some(USER), attempts: 1, started_at: t(0), finished_at: t(1) };
     let event = event::result("result", request, &envelope(0, None), &outcome, &facts);

@@ -483,7 +483,7 @@ mod tests {
         let request = request(Some(profile), &serde_json::Value::Null, keep);
         let plan = Plan::make("user", &request, &facts, &|_, value| Some(value.to_owned()));
         let mut steps: Vec<String> = steps(&plan).into_iter().map(str::to_owned).collect();
-        assert_eq!(steps.pop().unwrap(), "sessions");
+        steps.retain(|step| step != "sessions");
         steps
     }
 

@@ -60,7 +60,10 @@ impl Graph {
             let methods = self.all_pages(lane, user_id, first, trail).await?;
             return Ok(Listing { methods, unread: Vec::new() });
         }
-        let listing = self.collections(lane, Api::V1, user_id, trail).await?;
+        let listing = match self.collections(lane, Api::V1, user_id, trail).await {
+            Err(Fault::Permanent { .. }) => return Err(fault::permanent(&first)),
+            other => other?,
+        };
         // The user is gone, or the application may read nothing at all.
         if listing.methods.is_empty() && listing.unread.len() >= count(Api::V1) {
             return Err(fault::permanent(&first));
