@@ -9,6 +9,11 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+#[path = "simulator/changing.rs"]
+mod changing;
+#[path = "simulator/defaults.rs"]
+mod defaults;
+
 const MOBILE: &str = "3179e48a-750b-4051-897c-87b9720928f7";
 const PASSWORD: &str = "28c10230-6103-485e-b985-444c60001490";
 const GLOBAL_ADMIN: &str = "62e90394-69f5-4237-9190-012177145e10";
@@ -103,6 +108,18 @@ impl Graph {
 
     async fn set(&self, settings: Value) {
         assert_eq!(self.call(Method::PATCH, "/_simulator/settings", Some(settings)).await.0, 200);
+    }
+
+    /// Changes Ada past every rule.
+    async fn change(&self, changes: Value) {
+        assert_eq!(self.call(Method::PATCH, "/_simulator/users/ada@contoso.test", Some(changes)).await.0, 200);
+    }
+
+    /// What each call changed, tokens aside.
+    async fn effects(&self) -> Vec<Value> {
+        let journal = self.journal(0).await;
+        let graph = journal.iter().filter(|entry| entry["operation"] != "token" && entry["method"] != "GET");
+        graph.map(|entry| entry["effect"].clone()).collect()
     }
 
     async fn journal(&self, since: u64) -> Vec<Value> {

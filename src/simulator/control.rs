@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::choices::Choices;
 use super::edge::Shared;
 use super::fault::Fault;
 use super::rules;
@@ -115,10 +116,9 @@ async fn register(State(shared): State<Shared>, Path(key): Path<String>, Json(bo
     if user.live().any(|other| other.id == method.id) {
         return refuse(StatusCode::CONFLICT, "the user has such a method already");
     }
-    // The list shows the new one at once, in place of an old one that still lingered.
-    user.methods.retain(|other| other.id != method.id);
-    let shown = json!({"type": method.kind, "id": method.id, "value": method.value, "value_hash": method.value_hash()});
-    user.methods.push(method);
+    let mut shown = method.mark();
+    shown["value"] = json!(method.value);
+    user.register(method);
     (StatusCode::CREATED, Json(shown))
 }
 
@@ -157,37 +157,50 @@ struct Changes {
     omit_retry_after: Option<bool>,
     token_lifetime_s: Option<u64>,
     page_size: Option<usize>,
-    strict_default: Option<bool>,
     clock_ahead_s: Option<i64>,
 }
 
 fn shown(settings: &Settings) -> Json<Value> {
-    Json(json!({
+    let mut shown = json!({
         "latency_ms": settings.latency.as_millis(), "rate": settings.rate.unwrap_or(0.0),
         "lag_ms": settings.lag.as_millis(), "omit_retry_after": settings.omit_retry_after,
         "token_lifetime_s": settings.token_lifetime.as_secs(), "page_size": settings.page_size,
-        "strict_default": settings.strict_default, "clock_ahead_s": settings.clock_ahead,
-    }))
+        "clock_ahead_s": settings.clock_ahead,
+    });
+    if let (Value::Object(shown), Value::Object(choices)) = (&mut shown, json!(settings.choices)) {
+        shown.extend(choices);
+    }
+    Json(shown)
 }
 
 async fn show_settings(State(shared): State<Shared>) -> Json<Value> {
     shown(&shared.world().settings)
 }
 
-async fn change_settings(State(shared): State<Shared>, Json(body): Json<Value>) -> Answer {
-    let changes = match Changes::deserialize(&body) {
-        Ok(changes) => changes,
-        Err(error) => return refuse(StatusCode::BAD_REQUEST, error),
-    };
+/// Takes what the tenant chooses out of what is to change.
+fn choose(now: &Choices, changes: &mut Map<String, Value>) -> Result<Choices, serde_json::Error> {
+    let mut merged = json!(now);
+    for (name, value) in merged.as_object_mut().into_iter().flatten() {
+        *value = changes.remove(name).unwrap_or_else(|| value.take());
+    }
+    Choices::deserialize(&merged)
+}
+
+async fn change_settings(State(shared): State<Shared>, Json(mut body): Json<Map<String, Value>>) -> Answer {
     let mut world = shared.world();
     let now = &mut world.settings;
+    let read = choose(&now.choices, &mut body).and_then(|choices| Ok((choices, Changes::deserialize(&json!(body))?)));
+    let (choices, changes) = match read {
+        Ok(read) => read,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, error),
+    };
+    now.choices = choices;
     now.latency = changes.latency_ms.map_or(now.latency, Duration::from_millis);
     now.rate = changes.rate.map_or(now.rate, |rate| (rate > 0.0).then_some(rate));
     now.lag = changes.lag_ms.map_or(now.lag, Duration::from_millis);
     now.omit_retry_after = changes.omit_retry_after.unwrap_or(now.omit_retry_after);
     now.token_lifetime = changes.token_lifetime_s.map_or(now.token_lifetime, Duration::from_secs);
     now.page_size = changes.page_size.map_or(now.page_size, |size| size.clamp(1, 999));
-    now.strict_default = changes.strict_default.unwrap_or(now.strict_default);
     now.clock_ahead = changes.clock_ahead_s.unwrap_or(now.clock_ahead);
     (StatusCode::OK, shown(now))
 }

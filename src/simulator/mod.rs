@@ -15,14 +15,15 @@
 //! | `POST users/{upn or id}/methods` | registers a method `{type, value?, id?, created?, properties?}`; 409 when its id is taken |
 //! | `GET`, `POST`, `DELETE faults` | shows, sets, clears faults |
 //! | `GET stats` | `{requests, throttled, operations: {name: {requests, throttled}}}`; the totals leave tokens and batches themselves out |
-//! | `GET`, `PATCH settings` | `latency_ms`, `rate` (0 = none), `lag_ms`, `omit_retry_after`, `token_lifetime_s`, `page_size`, `strict_default`, `clock_ahead_s` |
+//! | `GET`, `PATCH settings` | `latency_ms`, `rate` (0 = none), `lag_ms`, `omit_retry_after`, `token_lifetime_s`, `page_size`, `clock_ahead_s`, and what the tenant chooses (below) |
 //! | `DELETE tokens` | makes every token that was issued worthless |
 //!
 //! # Faults
 //!
 //! `{operation, user?, status?, retry_after?, mode?, times?, apply?, body?}`. Operations: `token`, `get_user`, `find_user`,
 //! `find_groups`, `list_memberships`, `list_role_assignments`, `list_role_eligibilities`, `list_methods`, `list_typed`, `delete_method`,
-//! `revoke_sessions`, `get_sign_in_preferences`, `set_sign_in_preferences`, `batch`. `times` is 1 unless said, 0 = until
+//! `add_method`, `change_method`, `set_sms_sign_in`, `revoke_sessions`, `get_sign_in_preferences`,
+//! `set_sign_in_preferences`, `get_requirements`, `set_requirements`, `batch`. `times` is 1 unless said, 0 = until
 //! cleared. `retry_after` goes into the header as it stands. A fault strikes direct calls and items of a `$batch` alike.
 //!
 //! | mode | the call | the caller |
@@ -35,12 +36,42 @@
 //!
 //! `apply` overrides whether it has its effect.
 //!
+//! # What Graph leaves open
+//!
+//! Where documents are silent the simulator has one answer, and other ones for the asking: in `settings` of the tenant
+//! file, by `PATCH settings`, and where the second column says so for one user.
+//!
+//! | setting | user | says |
+//! |---|---|---|
+//! | `default_wording` | `defaultWording` | how the default is refused: `each_backend`, `other_methods`, `matches_default` |
+//! | `counted` | `counted` | the types that keep the default from going; second factors when null |
+//! | `strict_default` | `strictDefault` | every type but the password does |
+//! | `sms_sign_in` | | whether the policy lets people sign in by SMS |
+//! | `restricted_reads` | | whether methods of a user in a restricted unit cannot even be read |
+//! | `cloud` | | `global`, `us-gov`, `us-gov-dod`, `china`: which collections there are |
+//! | `full_beta` | | whether beta has all of them in every cloud |
+//!
+//! # Effects
+//!
+//! What a call changed, for the journal; null when nothing. `value_hash` stands for a number or address.
+//!
+//! | effect | after |
+//! |---|---|
+//! | `{"registered": {type, id, value_hash}}` | a method came |
+//! | `{"replaced": {type, id, value_hash, old_value_hash}}` | its number or address changed |
+//! | `{"removed": {type, id, value_hash}}` | it went |
+//! | `{"sms_sign_in": "ready"}` | signing in by SMS was switched, here on |
+//! | `{"default": "sms", "system_preferred": true}` | the preferred second factor changed; what was not in the call is left out |
+//! | `{"per_user_mfa_state": "enforced"}` | per-user MFA changed |
+//! | `{"revoked": true}` | sessions were revoked; for a guest nothing is |
+//!
 //! # Tenant file
 //!
 //! Every key is optional; one that is not known is an error. Without `users`, users are drawn from the seed.
 //!
 //! ```json
 //! {"tenantId": "only this tenant gets tokens", "premium": true,
+//!  "settings": {"default_wording": "each_backend", "sms_sign_in": false},
 //!  "apps": [{"clientId": "a", "secret": "s", "roles": ["User.Read.All"], "disabled": false, "secretExpired": false}],
 //!  "roles": [{"id": "template id", "displayName": "Custom", "hidden": false}],
 //!  "administrativeUnits": [{"id": "u1", "displayName": "Region", "hidden": false}],
@@ -52,7 +83,8 @@
 //!             "signInSessionsValidFromDateTime": "2026-01-01T00:00:00Z",
 //!             "roles": ["template id", {"role": "template id", "scope": "/administrativeUnits/u1"}],
 //!             "eligibleRoles": [], "groups": ["g1"], "administrativeUnits": ["u1"],
-//!             "defaultMethod": "push", "systemPreferred": false, "strictDefault": false, "deleted": false,
+//!             "defaultMethod": "push", "systemPreferred": false, "strictDefault": false, "counted": ["fido2"],
+//!             "defaultWording": null, "perUserMfaState": "disabled", "deleted": false,
 //!             "methods": [{"type": "phone_mobile", "value": "+1 5550100", "id": "only where types have no fixed one",
 //!                          "created": null, "properties": {"smsSignInState": "ready"}}]}]}
 //! ```
@@ -65,6 +97,8 @@
 
 mod batch;
 mod call;
+mod choices;
+mod cloud;
 mod control;
 mod edge;
 mod fault;
@@ -90,6 +124,7 @@ use std::time::Duration;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 
+pub use cloud::Cloud;
 pub use tenant_file::InvalidTenant;
 
 /// Holds what a simulator starts with.
@@ -113,8 +148,10 @@ pub struct Options {
     pub page_size: usize,
     /// Whether a 429 comes without `Retry-After`.
     pub omit_retry_after: bool,
-    /// Whether every method but the password, not only second factors, keeps the default method from being deleted.
+    /// Whether every method but the password keeps the default from being deleted, whatever the tenant file says.
     pub strict_default: bool,
+    /// Which cloud it is, whatever the tenant file says.
+    pub cloud: Option<Cloud>,
 }
 
 impl Default for Options {
@@ -130,6 +167,7 @@ impl Default for Options {
             page_size: 100,
             omit_retry_after: false,
             strict_default: false,
+            cloud: None,
         }
     }
 }

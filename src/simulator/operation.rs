@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::call::{Call, Version};
-use super::kind::Kind;
+use super::choices::Choices;
 use super::odata;
 
 /// Names what can be asked; faults and statistics go by these names.
@@ -20,9 +20,14 @@ pub enum Operation {
     ListMethods,
     ListTyped,
     DeleteMethod,
+    AddMethod,
+    ChangeMethod,
+    SetSmsSignIn,
     RevokeSessions,
     GetSignInPreferences,
     SetSignInPreferences,
+    GetRequirements,
+    SetRequirements,
     Batch,
     /// A known path with the wrong verb.
     WrongVerb,
@@ -52,7 +57,7 @@ impl Route {
     }
 
     /// Finds out what a call asks for.
-    pub fn of(call: &Call) -> Self {
+    pub fn of(call: &Call, choices: &Choices) -> Self {
         let parts: Vec<&str> = call.segments.iter().map(String::as_str).collect();
         let verb = call.method.as_str();
         match (verb, parts.as_slice()) {
@@ -70,7 +75,7 @@ impl Route {
             ("GET", ["roleManagement", "directory", "roleEligibilityScheduleInstances"]) => {
                 Self::new(Operation::ListRoleEligibilities, filtered(call).as_deref())
             }
-            (_, ["users", user, "authentication", rest @ ..]) => Self::authentication(call, user, rest),
+            (_, ["users", user, "authentication", rest @ ..]) => Self::authentication(call, user, rest, choices),
             (
                 _,
                 ["groups"] | ["users"] | ["users", _] | ["users", _, "transitiveMemberOf" | "revokeSignInSessions"],
@@ -79,19 +84,30 @@ impl Route {
         }
     }
 
-    fn authentication(call: &Call, user: &str, rest: &[&str]) -> Self {
-        let v1 = call.version == Version::V1;
+    fn authentication(call: &Call, user: &str, rest: &[&str], choices: &Choices) -> Self {
+        let beta = call.version == Version::Beta;
+        let here = |name: &str| choices.has(name, call.version);
         let operation = match (call.method.as_str(), rest) {
-            ("GET", ["methods"] | ["methods", _]) => Operation::ListMethods,
-            ("DELETE", ["methods", _]) => Operation::DeleteMethod,
-            ("GET", ["signInPreferences"]) if !v1 => Operation::GetSignInPreferences,
-            ("PATCH", ["signInPreferences"]) if !v1 => Operation::SetSignInPreferences,
-            (_, ["methods", ..]) => Operation::WrongVerb,
-            (_, ["signInPreferences"]) if !v1 => Operation::WrongVerb,
-            (verb, [name] | [name, _]) if !Kind::of_collection(name, v1).is_empty() => typed(verb, rest),
+            ("GET", ["methods"] | ["methods", _]) if here("methods") => Operation::ListMethods,
+            ("DELETE", ["methods", _]) if here("methods") => Operation::DeleteMethod,
+            (_, ["methods", ..]) if here("methods") => Operation::WrongVerb,
+            (verb, ["signInPreferences"]) if beta => {
+                one(verb, Operation::GetSignInPreferences, Operation::SetSignInPreferences)
+            }
+            (verb, ["requirements"]) if beta => one(verb, Operation::GetRequirements, Operation::SetRequirements),
+            (verb, [name, ..]) if !choices.of_collection(name, call.version).is_empty() => typed(verb, rest),
             _ => Operation::Unknown,
         };
         Self::on(operation, user, rest.first().copied(), rest.get(1).copied())
+    }
+}
+
+/// Chooses between reading and changing what a user has one of.
+fn one(verb: &str, get: Operation, set: Operation) -> Operation {
+    match verb {
+        "GET" => get,
+        "PATCH" => set,
+        _ => Operation::WrongVerb,
     }
 }
 
@@ -100,10 +116,25 @@ fn typed(verb: &str, rest: &[&str]) -> Operation {
         // The one collection that is none: there is but one of it, without an id.
         ("GET", ["qrCodePinMethod"]) => Operation::ListTyped,
         ("DELETE", ["qrCodePinMethod"]) => Operation::DeleteMethod,
+        (_, ["qrCodePinMethod"]) => Operation::WrongVerb,
         (_, ["qrCodePinMethod", ..]) => Operation::Unknown,
-        ("GET", _) => Operation::ListTyped,
+        ("POST", ["phoneMethods", _, "enableSmsSignIn" | "disableSmsSignIn"]) => Operation::SetSmsSignIn,
+        ("POST", ["phoneMethods" | "emailMethods"]) => Operation::AddMethod,
+        ("PATCH", ["phoneMethods" | "emailMethods", _]) => Operation::ChangeMethod,
+        ("GET", [_] | [_, _]) => Operation::ListTyped,
         ("DELETE", [_, _]) => Operation::DeleteMethod,
-        _ => Operation::WrongVerb,
+        (_, [_] | [_, _] | ["phoneMethods", _, "enableSmsSignIn" | "disableSmsSignIn"]) => Operation::WrongVerb,
+        _ => Operation::Unknown,
+    }
+}
+
+/// Names the segment at which a path ends that means nothing here.
+pub fn missing<'a>(call: &'a Call, choices: &Choices) -> &'a str {
+    let parts: Vec<&str> = call.segments.iter().map(String::as_str).collect();
+    match parts.as_slice() {
+        ["users", _, "authentication", name, ..] if choices.of_collection(name, call.version).is_empty() => name,
+        [.., last] => last,
+        [] => "",
     }
 }
 

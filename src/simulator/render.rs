@@ -3,11 +3,12 @@
 use serde_json::{Map, Value, json};
 
 use super::call::Version;
+use super::choices::Choices;
 use super::kind::Kind;
 use super::tenant::Method;
 
 /// Shows a method, with its type where several are mixed.
-pub fn method(method: &Method, version: Version, with_type: bool) -> Value {
+pub fn method(method: &Method, version: Version, choices: &Choices, with_type: bool) -> Value {
     let mut fields = Map::new();
     if with_type {
         let name = format!("#microsoft.graph.{}AuthenticationMethod", method.kind.facts().odata);
@@ -22,20 +23,22 @@ pub fn method(method: &Method, version: Version, with_type: bool) -> Value {
     if version == Version::Beta {
         fields.insert("lastUsedDateTime".into(), Value::Null);
     }
-    if let Value::Object(own) = own_properties(method) {
+    if let Value::Object(own) = own_properties(method, choices) {
         fields.extend(own);
     }
     fields.extend(method.properties.clone());
     Value::Object(fields)
 }
 
-fn own_properties(method: &Method) -> Value {
+fn own_properties(method: &Method, choices: &Choices) -> Value {
     let value = &method.value;
     match method.kind {
         Kind::Password => json!({"password": null}),
-        Kind::PhoneMobile => phone(value, "mobile"),
-        Kind::PhoneAlternateMobile => phone(value, "alternateMobile"),
-        Kind::PhoneOffice => phone(value, "office"),
+        Kind::PhoneMobile => {
+            phone(value, "mobile", if choices.sms_sign_in { "notEnabled" } else { "notAllowedByPolicy" })
+        }
+        Kind::PhoneAlternateMobile => phone(value, "alternateMobile", "notSupported"),
+        Kind::PhoneOffice => phone(value, "office", "notSupported"),
         Kind::Email => json!({"emailAddress": value}),
         Kind::Fido2 => json!({
             "displayName": value, "aaGuid": "2fc0579f-8113-47ea-b116-555a8db9202a", "model": "NFC key",
@@ -67,6 +70,6 @@ fn own_properties(method: &Method) -> Value {
     }
 }
 
-fn phone(number: &str, kind: &str) -> Value {
-    json!({"phoneNumber": number, "phoneType": kind, "smsSignInState": "notAllowedByPolicy"})
+fn phone(number: &str, kind: &str, state: &str) -> Value {
+    json!({"phoneNumber": number, "phoneType": kind, "smsSignInState": state})
 }

@@ -1,11 +1,12 @@
 //! What Graph refuses to delete, and in which words. It decides; it changes nothing.
 //!
-//! Which methods stand in the way of the default is not documented. Here second factors do; with
-//! [`User::strict_default`], or the setting of that name, every method but the password does.
+//! Which methods stand in the way of the default, and which of two wordings it is refused in, is not documented:
+//! [`Choices`] holds the answers.
 
 use uuid::Uuid;
 
 use super::call::Reply;
+use super::choices::{Choices, Wording};
 use super::kind::Kind;
 use super::tenant::{Method, User};
 
@@ -16,18 +17,15 @@ pub enum Refusal {
     NotDeletable,
     /// The user is in a restricted unit, where the app's permissions do not count.
     Restricted,
-    IsDefault,
+    IsDefault(Wording),
     AlternateFirst,
     /// A key whose id the service cannot read; nobody can remove it.
     BadKey,
 }
 
 /// Decides whether the method of one of the kinds, with this id, may go.
-pub fn refuse(user: &User, kinds: &[Kind], id: Option<&str>, strict: bool) -> Result<usize, Refusal> {
-    let meant = |method: &Method| {
-        method.removed_at.is_none() && kinds.contains(&method.kind) && id.is_none_or(|id| method.id == id)
-    };
-    let at = user.methods.iter().position(meant).ok_or(Refusal::NotThere)?;
+pub fn refuse(user: &User, kinds: &[Kind], id: Option<&str>, choices: &Choices) -> Result<usize, Refusal> {
+    let at = user.methods.iter().position(is_meant(kinds, id)).ok_or(Refusal::NotThere)?;
     let method = &user.methods[at];
     if method.kind == Kind::Password {
         return Err(Refusal::NotDeletable);
@@ -42,14 +40,21 @@ pub fn refuse(user: &User, kinds: &[Kind], id: Option<&str>, strict: bool) -> Re
         return Err(Refusal::AlternateFirst);
     }
     let is_default = default_method(user).is_some_and(|default| default.id == method.id);
-    let counts = |other: &Method| {
-        let strict = (strict || user.strict_default) && other.kind != Kind::Password;
-        other.id != method.id && (strict || other.kind.is_second_factor())
-    };
+    let counts = |other: &Method| other.id != method.id && choices.counts(user, other.kind);
     if is_default && user.live().any(counts) {
-        return Err(Refusal::IsDefault);
+        return Err(Refusal::IsDefault(user.default_wording.unwrap_or(choices.default_wording)));
     }
     Ok(at)
+}
+
+fn is_meant(kinds: &[Kind], id: Option<&str>) -> impl Fn(&Method) -> bool {
+    move |method| method.removed_at.is_none() && kinds.contains(&method.kind) && id.is_none_or(|id| method.id == id)
+}
+
+/// Finds the method of one of the kinds with this id.
+pub fn meant<'a>(user: &'a User, kinds: &[Kind], id: Option<&str>) -> Result<&'a Method, Reply> {
+    let is_meant = is_meant(kinds, id);
+    user.methods.iter().find(|method| is_meant(method)).ok_or_else(|| Refusal::NotThere.reply(&[], ""))
 }
 
 /// Finds the method that the preferred second factor means.
@@ -71,7 +76,7 @@ pub fn serving(preference: &str) -> Option<&'static [Kind]> {
 }
 
 impl Refusal {
-    /// Puts the refusal in Graph's words. The default is refused in two wordings: phones have a backend of their own.
+    /// Puts the refusal in Graph's words.
     pub fn reply(&self, kinds: &[Kind], id: &str) -> Reply {
         match self {
             Self::NotThere => Reply::error(404, "itemNotFound", "The requested authentication method was not found."),
@@ -83,21 +88,26 @@ impl Refusal {
                 "badRequest",
                 "Mobile number cannot be deleted without first deleting alternate mobile number.",
             ),
-            Self::IsDefault if kinds.contains(&Kind::PhoneMobile) => Reply::error(
-                400,
-                "badRequest",
-                format!(
-                    "The requested authentication method id of [{id}] matches the user's current default authentication method, \
-                     and cannot be deleted until the default authentication method is changed"
-                ),
-            ),
-            Self::IsDefault => Reply::error(
+            Self::IsDefault(Wording::MatchesDefault) => is_default(id),
+            Self::IsDefault(Wording::EachBackend) if kinds.contains(&Kind::PhoneMobile) => is_default(id),
+            Self::IsDefault(_) => Reply::error(
                 400,
                 "badRequest",
                 "Cannot delete default method with other methods configured. Please change default method before deletion.",
             ),
         }
     }
+}
+
+fn is_default(id: &str) -> Reply {
+    Reply::error(
+        400,
+        "badRequest",
+        format!(
+            "The requested authentication method id of [{id}] matches the user's current default authentication method, \
+             and cannot be deleted until the default authentication method is changed"
+        ),
+    )
 }
 
 #[cfg(test)]
@@ -113,13 +123,13 @@ mod tests {
     }
 
     fn check(user: &User, kind: Kind, expected: Result<usize, Refusal>) {
-        assert_eq!(refuse(user, &[kind], None, false), expected, "{kind:?} of {:?}", user.methods);
+        assert_eq!(refuse(user, &[kind], None, &Choices::default()), expected, "{kind:?} of {:?}", user.methods);
     }
 
     #[test]
     fn the_default_goes_last() {
         let two = user("push", &[Kind::Password, Kind::MicrosoftAuthenticator, Kind::PhoneMobile]);
-        check(&two, Kind::MicrosoftAuthenticator, Err(Refusal::IsDefault));
+        check(&two, Kind::MicrosoftAuthenticator, Err(Refusal::IsDefault(Wording::EachBackend)));
         check(&two, Kind::PhoneMobile, Ok(2));
         let last = user("push", &[Kind::Password, Kind::MicrosoftAuthenticator]);
         check(&last, Kind::MicrosoftAuthenticator, Ok(1));
@@ -130,7 +140,12 @@ mod tests {
         let mut kept = user("push", &[Kind::Password, Kind::MicrosoftAuthenticator, Kind::Fido2]);
         check(&kept, Kind::MicrosoftAuthenticator, Ok(1));
         kept.strict_default = true;
-        check(&kept, Kind::MicrosoftAuthenticator, Err(Refusal::IsDefault));
+        check(&kept, Kind::MicrosoftAuthenticator, Err(Refusal::IsDefault(Wording::EachBackend)));
+        kept.counted = Some(vec![Kind::Email]);
+        check(&kept, Kind::MicrosoftAuthenticator, Ok(1));
+        kept.counted = Some(vec![Kind::Password]);
+        kept.default_wording = Some(Wording::OtherMethods);
+        check(&kept, Kind::MicrosoftAuthenticator, Err(Refusal::IsDefault(Wording::OtherMethods)));
     }
 
     #[test]

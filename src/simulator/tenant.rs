@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::choices::Wording;
 use super::kind::Kind;
 
 /// Holds one registered authentication method.
@@ -36,6 +37,28 @@ impl Method {
         let hash = || Uuid::new_v5(&Uuid::NAMESPACE_OID, self.value.as_bytes()).to_string();
         (!self.value.is_empty()).then(hash)
     }
+
+    /// Names the method for the journal, which never shows its value.
+    pub fn mark(&self) -> Value {
+        json!({"type": self.kind, "id": self.id, "value_hash": self.value_hash()})
+    }
+
+    /// Names the method and what it took the place of.
+    pub fn mark_with(&self, old: &Self) -> Value {
+        let mut mark = self.mark();
+        mark["old_value_hash"] = json!(old.value_hash());
+        mark
+    }
+}
+
+/// Tells whether a user must use a second factor; `enforced` once one is registered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MfaState {
+    #[default]
+    Disabled,
+    Enabled,
+    Enforced,
 }
 
 /// Grants a directory role, everywhere or within a scope.
@@ -87,6 +110,12 @@ pub struct User {
     pub system_preferred: bool,
     /// Every method but the password counts when the default is to go, not only second factors.
     pub strict_default: bool,
+    /// The types that count then; the tenant's answer when left out.
+    pub counted: Option<Vec<Kind>>,
+    /// In which words the default is refused; the tenant's answer when left out.
+    pub default_wording: Option<Wording>,
+    /// Whether the user must use a second factor, by the setting older than any policy.
+    pub per_user_mfa_state: MfaState,
     /// Soft-deleted: no call finds it.
     pub deleted: bool,
     pub methods: Vec<Method>,
@@ -112,6 +141,9 @@ impl Default for User {
             default_method: None,
             system_preferred: false,
             strict_default: false,
+            counted: None,
+            default_wording: None,
+            per_user_mfa_state: MfaState::default(),
             deleted: false,
             methods: Vec::new(),
         }
@@ -122,6 +154,12 @@ impl User {
     /// Walks the methods that are really there.
     pub fn live(&self) -> impl Iterator<Item = &Method> {
         self.methods.iter().filter(|method| method.removed_at.is_none())
+    }
+
+    /// Adds a method. Lists show it at once, in place of an old one that still lingered.
+    pub fn register(&mut self, method: Method) {
+        self.methods.retain(|other| other.id != method.id);
+        self.methods.push(method);
     }
 }
 
@@ -222,6 +260,14 @@ impl Tenant {
     /// Finds a user by id or UPN, to change it.
     pub fn find_mut(&mut self, key: &str) -> Option<&mut User> {
         self.position(key).map(|at| &mut self.users[at]).filter(|user| !user.deleted)
+    }
+
+    /// Puts a changed method of a user in its old place.
+    pub fn put(&mut self, owner: &str, method: Method) {
+        let methods = self.find_mut(owner).into_iter().flat_map(|user| &mut user.methods);
+        if let Some(old) = methods.into_iter().find(|old| old.id == method.id && old.removed_at.is_none()) {
+            *old = method;
+        }
     }
 
     /// Finds the users with a mail address or proxy address (`smtp:` and all).

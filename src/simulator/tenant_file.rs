@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::choices::Choices;
 use super::kind::Kind;
 use super::tenant::{App, Group, Method, Named, Tenant, User};
 
@@ -31,6 +32,7 @@ pub enum InvalidTenant {
 struct File {
     tenant_id: Option<String>,
     premium: bool,
+    settings: Choices,
     apps: Vec<App>,
     roles: Vec<Named>,
     administrative_units: Vec<Named>,
@@ -43,6 +45,7 @@ impl Default for File {
         Self {
             tenant_id: None,
             premium: true,
+            settings: Choices::default(),
             apps: Vec::new(),
             roles: Vec::new(),
             administrative_units: Vec::new(),
@@ -52,8 +55,8 @@ impl Default for File {
     }
 }
 
-/// Reads a tenant; the flag tells whether it lists its users.
-pub fn read(value: &Value) -> Result<(Tenant, bool), InvalidTenant> {
+/// Reads a tenant and what it chooses; the flag tells whether it lists its users.
+pub fn read(value: &Value) -> Result<(Tenant, Choices, bool), InvalidTenant> {
     let file = File::deserialize(value).map_err(InvalidTenant::Shape)?;
     let by_id = |items: Vec<Named>| items.into_iter().map(|item| (item.id.clone(), item)).collect();
     let mut tenant = Tenant::default();
@@ -64,7 +67,7 @@ pub fn read(value: &Value) -> Result<(Tenant, bool), InvalidTenant> {
     tenant.units = by_id(file.administrative_units);
     tenant.groups = file.groups.into_iter().map(|group| (group.id.clone(), group)).collect();
     check_groups(&tenant, tenant.groups.values().flat_map(|group| &group.groups))?;
-    let Some(users) = file.users else { return Ok((tenant, false)) };
+    let Some(users) = file.users else { return Ok((tenant, file.settings, false)) };
     let mut names = HashSet::new();
     for (number, mut user) in users.into_iter().enumerate() {
         complete(&mut user, number)?;
@@ -76,7 +79,7 @@ pub fn read(value: &Value) -> Result<(Tenant, bool), InvalidTenant> {
         }
         tenant.add(user);
     }
-    Ok((tenant, true))
+    Ok((tenant, file.settings, true))
 }
 
 fn check_groups<'a>(tenant: &Tenant, mut ids: impl Iterator<Item = &'a String>) -> Result<(), InvalidTenant> {

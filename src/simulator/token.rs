@@ -13,7 +13,7 @@ use super::call::Reply;
 use super::tenant::{App, Tenant};
 
 /// What an app may do that was not listed with roles of its own.
-pub const ALL_ROLES: [&str; 8] = [
+pub const ALL_ROLES: [&str; 9] = [
     "UserAuthenticationMethod.ReadWrite.All",
     "User.RevokeSessions.All",
     "User.Read.All",
@@ -22,6 +22,7 @@ pub const ALL_ROLES: [&str; 8] = [
     "RoleEligibilitySchedule.Read.Directory",
     "AdministrativeUnit.Read.All",
     "Policy.Read.All",
+    "Policy.ReadWrite.AuthenticationMethod",
 ];
 
 struct Issued {

@@ -11,11 +11,12 @@ use uuid::Uuid;
 
 use super::Options;
 use super::call::{Call, Ending, Reply};
+use super::choices::Choices;
 use super::fault::Faults;
 use super::generate;
 use super::journal::{Entry, Journal};
-use super::operation::{Operation, Route};
-use super::routes::{memberships, methods, preferences, roles, users};
+use super::operation::{self, Operation, Route};
+use super::routes::{emails, memberships, methods, phones, preferences, requirements, roles, users};
 use super::tenant::{Tenant, User};
 use super::tenant_file::{self, InvalidTenant};
 use super::throttle::{self, Bucket};
@@ -30,7 +31,7 @@ pub struct Settings {
     pub omit_retry_after: bool,
     pub token_lifetime: Duration,
     pub page_size: usize,
-    pub strict_default: bool,
+    pub choices: Choices,
     /// How far Graph's clock is ahead of ours, in seconds.
     pub clock_ahead: i64,
 }
@@ -51,7 +52,9 @@ impl World {
     /// Makes the tenant and starts with an empty journal.
     pub fn new(options: &Options) -> Result<Self, InvalidTenant> {
         let file = options.tenant.clone().unwrap_or_else(|| json!({}));
-        let (mut tenant, has_users) = tenant_file::read(&file)?;
+        let (mut tenant, mut choices, has_users) = tenant_file::read(&file)?;
+        choices.strict_default |= options.strict_default;
+        choices.cloud = options.cloud.unwrap_or(choices.cloud);
         if !has_users {
             generate::populate(&mut tenant, options.users, options.seed);
         }
@@ -62,7 +65,7 @@ impl World {
             omit_retry_after: options.omit_retry_after,
             token_lifetime: options.token_lifetime,
             page_size: options.page_size.clamp(1, 999),
-            strict_default: options.strict_default,
+            choices,
             clock_ahead: 0,
         };
         Ok(Self {
@@ -92,7 +95,7 @@ impl World {
 
     /// Carries a call out; without roles the caller has no valid token.
     pub fn handle(&mut self, call: &Call, roles: Option<&[String]>) -> Reply {
-        let route = Route::of(call);
+        let route = Route::of(call, &self.settings.choices);
         let user = route.user.as_deref().and_then(|key| self.meant(key)).map(|user| user.id.clone());
         let mut reply = match (roles, self.throttle()) {
             (None, _) => unauthorized(),
@@ -118,6 +121,19 @@ impl World {
 
     fn meant(&self, key: &str) -> Option<&User> {
         self.tenant.find(key).or_else(|| self.tenant.with_alias(key).first().copied())
+    }
+
+    /// Finds the user whose methods are asked for by an app that may ask for methods like these.
+    pub fn methods_of(&self, key: &str, permitted: bool, write: bool) -> Result<&User, Reply> {
+        if !permitted {
+            return Err(Reply::denied_by_authentication());
+        }
+        let user = self.tenant.find(key).ok_or_else(|| Reply::no_object(key))?;
+        // In a restricted unit the permissions of an app do not count.
+        if user.is_management_restricted && (write || self.settings.choices.restricted_reads) {
+            return Err(Reply::denied_by_authentication());
+        }
+        Ok(user)
     }
 
     fn throttle(&mut self) -> Result<f64, Reply> {
@@ -156,13 +172,20 @@ impl World {
             Operation::ListMethods => methods::list(self, call, key, id, roles),
             Operation::ListTyped => methods::list_typed(self, call, key, name.unwrap_or_default(), id, roles),
             Operation::DeleteMethod => methods::delete(self, call, key, name.unwrap_or_default(), id, roles),
+            Operation::AddMethod if name == Some("emailMethods") => emails::add(self, call, key, roles),
+            Operation::AddMethod => phones::add(self, call, key, roles),
+            Operation::ChangeMethod if name == Some("emailMethods") => emails::change(self, call, key, id, roles),
+            Operation::ChangeMethod => phones::change(self, call, key, id, roles),
+            Operation::SetSmsSignIn => phones::set_sms_sign_in(self, call, key, id, roles),
+            Operation::GetRequirements => requirements::get(self, call, key, roles),
+            Operation::SetRequirements => requirements::set(self, call, key, roles),
             Operation::GetSignInPreferences => preferences::get(self, call, key, roles),
             Operation::SetSignInPreferences => preferences::set(self, call, key, roles),
             Operation::WrongVerb => {
                 Reply::error(405, "Request_BadRequest", "Specified HTTP method is not allowed for the request target.")
             }
             Operation::Token | Operation::Batch | Operation::Unknown => {
-                Reply::no_segment(call.segments.last().map_or("", String::as_str))
+                Reply::no_segment(operation::missing(call, &self.settings.choices))
             }
         }
     }

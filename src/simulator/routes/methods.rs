@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::simulator::call::{Call, Reply, Version};
-use crate::simulator::kind::Kind;
+use crate::simulator::call::{Call, Reply};
 use crate::simulator::permissions::{self, READ_METHODS};
 use crate::simulator::render;
 use crate::simulator::rules;
@@ -18,10 +17,10 @@ fn listed(world: &World, method: &Method) -> bool {
 
 /// Answers `GET .../authentication/methods` and one item of it.
 pub fn list(world: &World, call: &Call, key: &str, id: Option<&str>, roles: &[String]) -> Reply {
-    if !permissions::any(roles, READ_METHODS) {
-        return Reply::denied_by_authentication();
-    }
-    let Some(user) = world.tenant.find(key) else { return Reply::no_object(key) };
+    let user = match world.methods_of(key, permissions::any(roles, READ_METHODS), false) {
+        Ok(user) => user,
+        Err(refusal) => return refusal,
+    };
     if !call.query.is_empty() {
         return Reply::error(
             400,
@@ -29,10 +28,11 @@ pub fn list(world: &World, call: &Call, key: &str, id: Option<&str>, roles: &[St
             "The query specified in the URI is not valid: no query options are supported.",
         );
     }
-    let known = |method: &&Method| call.version == Version::Beta || method.kind.facts().listed_in_v1;
+    let choices = &world.settings.choices;
+    let known = |method: &&Method| choices.lists(method.kind, call.version);
     let shown = user.methods.iter().filter(|method| listed(world, method)).filter(known);
     let context = call.context(&format!("users('{}')/authentication/methods", user.id));
-    answer(shown.map(|method| render::method(method, call.version, true)), context, id)
+    answer(shown.map(|method| render::method(method, call.version, choices, true)), context, id)
 }
 
 /// Answers `GET` of a typed collection and one item of it.
@@ -44,16 +44,18 @@ pub fn list_typed(
     id: Option<&str>,
     roles: &[String],
 ) -> Reply {
-    let kinds = Kind::of_collection(collection, call.version == Version::V1);
-    if !kinds.iter().any(|kind| permissions::typed(roles, *kind, false)) {
-        return Reply::denied_by_authentication();
-    }
-    let Some(user) = world.tenant.find(key) else { return Reply::no_object(key) };
+    let choices = &world.settings.choices;
+    let kinds = choices.of_collection(collection, call.version);
+    let permitted = kinds.iter().any(|kind| permissions::typed(roles, *kind, false));
+    let user = match world.methods_of(key, permitted, false) {
+        Ok(user) => user,
+        Err(refusal) => return refusal,
+    };
     let shown = user.methods.iter().filter(|method| listed(world, method) && kinds.contains(&method.kind));
     let context = call.context(&format!("users('{}')/authentication/{collection}", user.id));
     let only = shown.clone().next().map_or("", |method| method.id.as_str());
     let id = if collection == "qrCodePinMethod" { Some(only) } else { id };
-    answer(shown.map(|method| render::method(method, call.version, false)), context, id)
+    answer(shown.map(|method| render::method(method, call.version, choices, false)), context, id)
 }
 
 fn answer(items: impl Iterator<Item = Value>, context: String, id: Option<&str>) -> Reply {
@@ -81,13 +83,12 @@ pub fn delete(
     if collection == "methods" {
         return no_such_controller(call);
     }
-    let kinds = Kind::of_collection(collection, call.version == Version::V1);
+    let kinds = world.settings.choices.of_collection(collection, call.version);
     if !kinds.iter().any(|kind| permissions::typed(roles, *kind, true)) {
         return Reply::denied_by_authentication();
     }
-    let strict = world.settings.strict_default;
     let Some(user) = world.tenant.find_mut(key) else { return Reply::no_object(key) };
-    match rules::refuse(user, &kinds, id, strict) {
+    match rules::refuse(user, &kinds, id, &world.settings.choices) {
         Ok(at) => Reply::no_content(remove(user, at)),
         Err(refusal) => refusal.reply(&kinds, id.unwrap_or_default()),
     }
@@ -99,7 +100,7 @@ fn remove(user: &mut User, at: usize) -> Value {
     }
     let method = &mut user.methods[at];
     method.removed_at = Some(Instant::now());
-    json!({"removed": {"type": method.kind, "id": method.id, "value_hash": method.value_hash()}})
+    json!({"removed": method.mark()})
 }
 
 /// Answers as the backend behind Graph does to the generic delete, which nobody built.

@@ -1,7 +1,10 @@
 //! What each call does. A route reads and changes the world; permissions of its own it checks itself.
 
+pub mod emails;
 pub mod memberships;
 pub mod methods;
+pub mod phones;
 pub mod preferences;
+pub mod requirements;
 pub mod roles;
 pub mod users;
