@@ -3,7 +3,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `/livez` | 200 while the worker's loop turns; no dependency counts |
-//! | `/readyz` | 200 or 503, and each check as JSON |
+//! | `/readyz` | 200 or 503, and each check as JSON; `reasons.token` says why there is no new token |
 //! | `/metrics` | Prometheus's text format |
 //! | `/version` | name and version as JSON |
 //!
@@ -11,8 +11,8 @@
 //! outage is every replica's, and no reason to replace one.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -45,6 +45,7 @@ struct Signs {
     refused: AtomicUsize,
     ledger: AtomicBool,
     token: AtomicBool,
+    token_trouble: Mutex<Option<String>>,
     draining: AtomicBool,
 }
 
@@ -66,6 +67,7 @@ impl Health {
             refused: AtomicUsize::new(0),
             ledger: no(),
             token: no(),
+            token_trouble: Mutex::default(),
             draining: no(),
         }))
     }
@@ -108,9 +110,15 @@ impl Health {
         self.0.ledger.load(Ordering::Relaxed)
     }
 
-    /// Whether there is a token for Graph.
-    pub fn set_token(&self, yes: bool) {
+    /// Whether there is a token for Graph, and why the last attempt to get one failed, if it did: an old token may
+    /// still work.
+    pub fn set_token(&self, yes: bool, trouble: Option<String>) {
         self.0.token.store(yes, Ordering::Relaxed);
+        *self.0.token_trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    fn token_trouble(&self) -> Option<String> {
+        self.0.token_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The worker stops taking work; there is no way back.
@@ -178,7 +186,11 @@ async fn readyz(State(health): State<Health>) -> Response {
     let checks = health.checks();
     let ready = checks.iter().all(|(_, ok)| *ok);
     let checks: serde_json::Map<_, _> = checks.into_iter().map(|(name, ok)| (name.to_owned(), ok.into())).collect();
-    answer(ready, json!({"ready": ready, "checks": checks}))
+    let mut body = json!({"ready": ready, "checks": checks});
+    if let Some(trouble) = health.token_trouble() {
+        body["reasons"] = json!({"token": trouble});
+    }
+    answer(ready, body)
 }
 
 async fn render(State((metrics, health)): State<(Arc<Metrics>, Health)>) -> Response {
@@ -240,8 +252,11 @@ mod tests {
         let (status, body) = get(&served, "/readyz").await;
         let body: Value = serde_json::from_str(&body).unwrap();
         assert_eq!((status, &body["checks"]["token"], &body["checks"]["ledger"]), (503, &false.into(), &true.into()));
-        served.health.set_token(true);
-        assert_eq!(get(&served, "/readyz").await.0, 200);
+        assert_eq!(body["reasons"], Value::Null);
+        served.health.set_token(true, Some("the client secret has expired".to_owned()));
+        let (status, body) = get(&served, "/readyz").await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, &body["reasons"]["token"]), (200, &"the client secret has expired".into()));
         served.health.set_draining();
         let (status, body) = get(&served, "/readyz").await;
         assert!(status == 503 && body.contains("\"not_draining\":false"), "{body}");

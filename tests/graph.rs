@@ -5,10 +5,18 @@
 mod bench;
 #[path = "graph/changing.rs"]
 mod changing;
+#[path = "graph/credentials.rs"]
+mod credentials;
+#[path = "graph/platforms.rs"]
+mod platforms;
 #[path = "graph/reading.rs"]
 mod reading;
+#[path = "graph/refusals.rs"]
+mod refusals;
 #[path = "graph/retry_after.rs"]
 mod retry_after;
+#[path = "graph/sign_in.rs"]
+mod sign_in;
 #[path = "graph/simulated.rs"]
 mod simulated;
 #[path = "graph/survey.rs"]

@@ -130,7 +130,7 @@ pub async fn checkpoint(shared: &Shared, metrics: &Metrics) {
 }
 
 async fn gauges(shared: &Shared, metrics: &Metrics, health: &Health, records: &mut u64) {
-    health.set_token(shared.graph.is_ready());
+    health.set_token(shared.graph.is_ready(), shared.graph.token_trouble());
     let stored = shared.ledger.counts().records();
     metrics.audit_stored(stored - std::mem::replace(records, stored));
     if let Ok((pending, oldest)) = shared.ledger.outbox(Timestamp::now()).await {

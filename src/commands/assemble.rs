@@ -10,11 +10,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Unreachable;
-use crate::adapters::graph::{self, Graph, Observed, Observer};
+use crate::adapters::graph::{self, Graph, Observed, Observer, Platform, Proof};
 use crate::adapters::ledger::{Ledger, OpenError, SigningKey};
 use crate::adapters::{Shared, amqp, upkeep};
 use crate::admin::Health;
-use crate::config::Config;
+use crate::config::{self, Config, Credential};
 use crate::domain::rules::Rules;
 use crate::metrics::Metrics;
 
@@ -44,7 +44,7 @@ impl Process {
         let graph = Graph::new(graph_settings(config, &ledger, observer(&metrics))?).context("graph")?;
         metrics.set_graph_rate(f64::from(config.graph.requests_per_second));
         let (policy, profiles) = (config.policy.clone(), config.profiles.clone());
-        let rules = Rules { policy, limits: config.retry, app: config.graph.client_id.clone(), profiles };
+        let rules = Rules { policy, limits: config.retry, app: app(&config.graph), profiles };
         let shared = Shared {
             ledger,
             graph,
@@ -62,7 +62,8 @@ impl Process {
         let (shared, health) = (self.shared.clone(), self.health.clone());
         beside.spawn(async move {
             // A refusal is told by the token client; upkeep notes when it gets better.
-            health.set_token(shared.graph.sign_in().await.is_ok());
+            let signed_in = shared.graph.sign_in().await.is_ok();
+            health.set_token(signed_in, shared.graph.token_trouble());
         });
         beside
     }
@@ -81,13 +82,36 @@ fn graph_settings(config: &Config, ledger: &Ledger, observer: Observer) -> anyho
         authority: graph.authority.parse().context("graph.authority")?,
         tenant_id: graph.tenant_id.clone(),
         client_id: graph.client_id.clone(),
-        client_secret: graph.client_secret.clone(),
+        proof: proof(graph)?,
         requests_per_second: f64::from(graph.requests_per_second),
         beta: graph.beta,
         timeout: graph.timeout,
         allow_http: graph.allow_http,
         digest_key: ledger.digest_key(),
         observer,
+    })
+}
+
+/// What the audit trail calls the application. A platform does not tell the id of its own identity.
+fn app(graph: &config::Graph) -> String {
+    let own = graph.client_id.is_empty();
+    if own { "system-assigned managed identity".to_owned() } else { graph.client_id.clone() }
+}
+
+fn proof(graph: &config::Graph) -> anyhow::Result<Proof> {
+    Ok(match graph.credential {
+        Credential::Secret => Proof::Secret(graph.client_secret.clone()),
+        Credential::Certificate => Proof::Certificate(graph.certificate_file.clone()),
+        Credential::Federated => Proof::Federated(graph.federated_token_file.clone()),
+        Credential::ManagedIdentity => {
+            Proof::ManagedIdentity(match graph.platform.as_ref().context("no platform")? {
+                config::Platform::VirtualMachine(root) => Platform::VirtualMachine(root.parse().context("metadata")?),
+                config::Platform::AppService { endpoint, header } => Platform::AppService {
+                    endpoint: endpoint.parse().context("IDENTITY_ENDPOINT")?,
+                    header: header.clone(),
+                },
+            })
+        }
     })
 }
 

@@ -23,7 +23,8 @@ use crate::local::Local;
 pub async fn run(config: &Config, file: Option<&PathBuf>, stop: CancellationToken) -> anyhow::Result<bool> {
     let lines = open(file).await?;
     let process = Process::open(config, assemble::metrics()?, Health::new()).await?;
-    process.shared.graph.sign_in().await.map_err(not_signed_in)?;
+    let graph = &process.shared.graph;
+    graph.sign_in().await.map_err(|fault| not_signed_in(fault, graph.token_trouble()))?;
     let end = CancellationToken::new();
     let mut beside = process.start(config, &end);
     let progress = progress_bar();
@@ -57,11 +58,12 @@ pub async fn run(config: &Config, file: Option<&PathBuf>, stop: CancellationToke
     Ok(bad.load(Ordering::Relaxed) == 0)
 }
 
-fn not_signed_in(fault: Fault) -> anyhow::Error {
+fn not_signed_in(fault: Fault, trouble: Option<String>) -> anyhow::Error {
+    let why = trouble.unwrap_or_else(|| fault.to_string());
     if fault == (Fault::Unavailable { reason: Reason::TokenRefused }) {
-        return Misconfigured("the identity service refuses graph.client_id or graph.client_secret".to_owned()).into();
+        return Misconfigured(format!("no token for graph: {why}")).into();
     }
-    Unreachable { what: "the identity service", why: fault.to_string() }.into()
+    Unreachable { what: "the identity service", why }.into()
 }
 
 /// Whether an outcome makes the command fail.

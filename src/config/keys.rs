@@ -2,7 +2,7 @@
 
 use super::value::{address, granting, ids, ledger, list, number, path, people, prefetch, profiles, root, seconds};
 use super::value::{secret, switch, word};
-use super::{Config, LogFormat};
+use super::{Cloud, Config, Credential, LogFormat};
 use crate::domain::guard::HARMLESS_ROLES;
 
 /// What a setting is when nobody sets it.
@@ -12,6 +12,8 @@ pub enum Preset {
     Text(&'static str),
     /// These items.
     List(&'static [&'static str]),
+    /// What `graph.cloud` says.
+    OfCloud(fn(Cloud) -> &'static str),
     /// Nothing.
     Unset,
     /// A mistake, where the command needs this part.
@@ -23,8 +25,18 @@ pub enum Preset {
 pub enum Part {
     /// RabbitMQ.
     Broker,
-    /// Microsoft Graph.
-    Graph,
+    /// Microsoft Graph, by these credentials.
+    Graph(&'static [Credential]),
+}
+
+impl Part {
+    /// Whether a credential has to do with it.
+    pub fn concerns(self, credential: Credential) -> bool {
+        match self {
+            Self::Broker => true,
+            Self::Graph(kinds) => kinds.contains(&credential),
+        }
+    }
 }
 
 /// How a value is shown.
@@ -114,7 +126,7 @@ const WORD: &str = "1 to 64 letters, digits, `.`, `-`, `_`";
 
 /// The table, in the order it is shown.
 #[rustfmt::skip]
-pub static TABLE: [Key; 39] = [
+pub static TABLE: [Key; 40] = [
     or_file(key("broker.url", Preset::Required(Part::Broker), Look::Secret, "an address such as `amqps://user:password@host:5671/vhost`",
         "where RabbitMQ is",
         |config, text| { address(text, &["amqp", "amqps"])?; put(&mut config.broker.url, secret(text)) })),
@@ -142,30 +154,33 @@ pub static TABLE: [Key; 39] = [
     key("broker.management_url", Preset::Unset, Look::Secret, "an address such as `https://user:password@host:15671`",
         "the management API; this version does not use it",
         |config, text| { address(text, &["https", "http"])?; put(&mut config.broker.management_url, Some(secret(text))) }),
-    key("graph.endpoint", Preset::Text("https://graph.microsoft.com"), Look::Text, "a root address without a path, `https://` off loopback",
-        "where Graph is; national clouds differ",
+    key("graph.cloud", Preset::Text("global"), Look::Text, "`global`, `us-gov`, `us-gov-dod` or `china`",
+        "the national cloud of the tenant, which says where Graph is and where tokens come from",
+        |config, text| put(&mut config.graph.cloud, Cloud::of(text))),
+    key("graph.endpoint", Preset::OfCloud(Cloud::endpoint), Look::Text, "a root address without a path, `https://` off loopback",
+        "where Graph is; tokens are asked for this address",
         |config, text| put(&mut config.graph.endpoint, root(text))),
-    key("graph.authority", Preset::Text("https://login.microsoftonline.com"), Look::Text, "a root address without a path, `https://` off loopback",
-        "where tokens come from; national clouds differ",
+    key("graph.authority", Preset::OfCloud(Cloud::authority), Look::Text, "a root address without a path, `https://` off loopback",
+        "where tokens come from",
         |config, text| put(&mut config.graph.authority, root(text))),
-    key("graph.tenant_id", Preset::Required(Part::Graph), Look::Text, "the directory's id or a domain of it",
+    key("graph.credential", Preset::Text("secret"), Look::Text, "`secret`, `certificate`, `federated` or `managed-identity`",
+        "how the application proves who it is",
+        |config, text| put(&mut config.graph.credential, Credential::of(text))),
+    key("graph.tenant_id", Preset::Required(Part::Graph(Credential::REGISTERED)), Look::Text, "the directory's id or a domain of it",
         "the tenant",
         |config, text| put(&mut config.graph.tenant_id, word(text))),
-    key("graph.client_id", Preset::Required(Part::Graph), Look::Text, "the id of an app registration",
-        "the application that the worker acts as",
+    key("graph.client_id", Preset::Required(Part::Graph(Credential::REGISTERED)), Look::Text, "the id of an app registration, or of a managed identity",
+        "the application that the worker acts as; without it a managed identity is the system-assigned one",
         |config, text| put(&mut config.graph.client_id, word(text))),
-    key("graph.credential", Preset::Text("secret"), Look::Text, "`secret` (`certificate`, `federated` and `managed-identity` are not built yet)",
-        "how the application proves who it is",
-        |_, text| (text == "secret").then_some(())),
-    or_file(key("graph.client_secret", Preset::Required(Part::Graph), Look::Secret, "the value of a client secret",
+    or_file(key("graph.client_secret", Preset::Required(Part::Graph(&[Credential::Secret])), Look::Secret, "the value of a client secret",
         "the application's secret",
         |config, text| put(&mut config.graph.client_secret, secret(text)))),
-    key("graph.certificate_file", Preset::Unset, Look::Text, "nothing yet (credential `certificate` is not built yet)",
-        "the certificate and key of credential `certificate`",
-        |_, text| text.is_empty().then_some(())),
-    key("graph.federated_token_file", Preset::Unset, Look::Text, "nothing yet (credential `federated` is not built yet)",
-        "the token of credential `federated`",
-        |_, text| text.is_empty().then_some(())),
+    key("graph.certificate_file", Preset::Required(Part::Graph(&[Credential::Certificate])), Look::Text, FILE,
+        "the application's certificate and its RSA key, PKCS#8 or PKCS#1, in one PEM file; read for every token",
+        |config, text| put(&mut config.graph.certificate_file, path(text))),
+    key("graph.federated_token_file", Preset::Required(Part::Graph(&[Credential::Federated])), Look::Text, "a file; `AZURE_FEDERATED_TOKEN_FILE` names it if nothing else does",
+        "the token of an issuer that the application trusts; read for every token",
+        |config, text| put(&mut config.graph.federated_token_file, path(text))),
     key("graph.requests_per_second", Preset::Text("50"), Look::Bare, "1 to 1000",
         "the most requests a second; an item of a batch counts as one",
         |config, text| put(&mut config.graph.requests_per_second, number(text, 1..=1000))),

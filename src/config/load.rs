@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::keys::{Preset, TABLE};
-use super::{Broker, Config, Graph, InForce, Needs, Sources, check};
+use super::keys::{Key, Part, Preset, TABLE};
+use super::{Broker, Config, Credential, Graph, InForce, Needs, Platform, Sources, check};
 use crate::domain::profile::Profiles;
 use crate::domain::retry::Limits;
 use crate::domain::rules::Policy;
@@ -52,8 +52,9 @@ impl Config {
                 (Some(value), _) => (value.text.clone(), value.origin.clone()),
                 (None, Preset::Text(text)) => (text.to_owned(), "default".to_owned()),
                 (None, Preset::List(items)) => (items.join(","), "default".to_owned()),
+                (None, Preset::OfCloud(text)) => (text(config.graph.cloud).to_owned(), "graph.cloud".to_owned()),
                 (None, Preset::Required(part)) if needs.part(part) && !about_any(&mistakes, key.name) => {
-                    mistakes.push(Mistake::new(key.name, format!("required: {}", key.accepts)));
+                    mistakes.extend(missing(key, part, &config, &mistakes));
                     continue;
                 }
                 (None, Preset::Unset | Preset::Required(_)) => continue,
@@ -61,6 +62,12 @@ impl Config {
             match (key.set)(&mut config, text.trim()) {
                 Some(()) => config.in_force.push(InForce { key, shown: key.shown(text.trim()), origin }),
                 None => mistakes.push(Mistake::new(key.name, format!("{} is expected ({origin})", key.accepts))),
+            }
+        }
+        if needs.graph && config.graph.credential == Credential::ManagedIdentity {
+            match Platform::of(&sources.environment, config.graph.allow_http) {
+                Ok(platform) => config.graph.platform = Some(platform),
+                Err(mistake) => mistakes.push(mistake),
             }
         }
         for mistake in check::all(&config, needs) {
@@ -101,6 +108,19 @@ impl Config {
             grace_period: Duration::ZERO,
             allow_any_producer: false,
             in_force: Vec::new(),
+        }
+    }
+}
+
+/// A setting that is required and not there. Which credential needs it is unknown while that is mistaken itself.
+fn missing(key: &Key, part: Part, config: &Config, mistakes: &[Mistake]) -> Option<Mistake> {
+    let credential = config.graph.credential;
+    match part {
+        Part::Broker => Some(Mistake::new(key.name, format!("required: {}", key.accepts))),
+        Part::Graph(_) if !part.concerns(credential) || about_any(mistakes, "graph.credential") => None,
+        Part::Graph(_) => {
+            let reason = format!("required for graph.credential = {}: {}", credential.name(), key.accepts);
+            Some(Mistake::new(key.name, reason))
         }
     }
 }
@@ -271,11 +291,79 @@ mod tests {
         check_mistake(&["broker.client_key_file=k.pem"], "broker.client_cert_file");
         check_mistake(&["shutdown.grace_period=29s"], "shutdown.grace_period");
         check_mistake(&["ledger.url=postgres://db/mfa"], "ledger.url");
-        check_mistake(&["graph.credential=certificate"], "graph.credential");
+        check_mistake(&["graph.credential=password"], "graph.credential");
+        check_mistake(&["graph.cloud=moon"], "graph.cloud");
         check_mistake(&["policy.enabled_steps=issue_pass"], "policy.enabled_steps");
         let open = ["policy.producers=", "policy.allow_any_producer=true", "graph.endpoint=http://127.0.0.1:8088"];
         assert_eq!(Config::load(&enough(&open), Needs::WORKER).unwrap().policy.producers, None);
         let clear = ["graph.endpoint=http://10.0.0.1", "graph.allow_http=true"];
         assert_eq!(mistakes(&enough(&clear), Needs::WORKER), [""; 0]);
+    }
+
+    #[test]
+    fn a_cloud_says_where_everything_is_unless_it_is_said() {
+        for (cloud, endpoint, authority) in [
+            ("global", "https://graph.microsoft.com", "https://login.microsoftonline.com"),
+            ("us-gov", "https://graph.microsoft.us", "https://login.microsoftonline.us"),
+            ("us-gov-dod", "https://dod-graph.microsoft.us", "https://login.microsoftonline.us"),
+            ("china", "https://microsoftgraph.chinacloudapi.cn", "https://login.chinacloudapi.cn"),
+        ] {
+            let named = format!("graph.cloud={cloud}");
+            let graph = Config::load(&enough(&[&named]), Needs::WORKER).unwrap().graph;
+            assert_eq!((graph.endpoint.as_str(), graph.authority.as_str()), (endpoint, authority));
+            let own = "graph.endpoint=http://127.0.0.1:8088";
+            let graph = Config::load(&enough(&[own, &named]), Needs::WORKER).unwrap().graph;
+            assert_eq!((graph.endpoint.as_str(), graph.authority.as_str()), ("http://127.0.0.1:8088", authority));
+        }
+        let shown = Config::load(&enough(&["graph.cloud=china"]), Needs::WORKER).unwrap().show();
+        assert!(shown.contains("authority = \"https://login.chinacloudapi.cn\"  # graph.cloud\n"), "{shown}");
+    }
+
+    #[test]
+    fn each_credential_requires_its_own_settings() {
+        let check = |credential: &str, expected: &[&str]| {
+            let found = mistakes(&sources(&[], &[&format!("graph.credential={credential}")]), Needs::RUN);
+            assert_eq!(found, expected, "{credential}");
+        };
+        check("secret", &["graph.tenant_id", "graph.client_id", "graph.client_secret"]);
+        check("certificate", &["graph.tenant_id", "graph.client_id", "graph.certificate_file"]);
+        check("federated", &["graph.tenant_id", "graph.client_id", "graph.federated_token_file"]);
+        check("managed-identity", &[]);
+        check("password", &["graph.credential"]);
+        let told = Config::load(&sources(&[], &["graph.credential=certificate"]), Needs::RUN).unwrap_err();
+        assert!(
+            told.to_string().contains("graph.certificate_file: required for graph.credential = certificate: a file")
+        );
+        assert_eq!(mistakes(&sources(&[], &["graph.credential=certificate"]), Needs::LEDGER), [""; 0]);
+    }
+
+    #[test]
+    fn a_pod_is_told_where_its_token_is() {
+        let environment = [("AZURE_FEDERATED_TOKEN_FILE", "/var/run/token"), ("AZURE_CLIENT_ID", "not read")];
+        let federated = ["graph.credential=federated", "graph.tenant_id=t", "graph.client_id=c"];
+        let load = |flags: &[&str]| {
+            let flags = [&federated[..], flags].concat();
+            Config::load(&sources(&environment, &flags), Needs::RUN).unwrap().graph.federated_token_file
+        };
+        assert_eq!(load(&[]), PathBuf::from("/var/run/token"));
+        assert_eq!(load(&["graph.federated_token_file=/own"]), PathBuf::from("/own"));
+        let empty = sources(&[("AZURE_FEDERATED_TOKEN_FILE", "")], &federated);
+        assert_eq!(mistakes(&empty, Needs::RUN), ["graph.federated_token_file"]);
+    }
+
+    #[test]
+    fn a_platform_is_looked_for_only_by_a_managed_identity() {
+        let lost = [("IDENTITY_ENDPOINT", "http://192.0.2.1/token"), ("IDENTITY_HEADER", SECRET)];
+        assert!(
+            Config::load(&sources(&[&ENOUGH[..], &lost].concat(), &[]), Needs::WORKER)
+                .unwrap()
+                .graph
+                .platform
+                .is_none()
+        );
+        let managed = ["graph.credential=managed-identity"];
+        assert_eq!(mistakes(&sources(&lost, &managed), Needs::RUN), ["IDENTITY_ENDPOINT"]);
+        let config = Config::load(&sources(&lost, &[managed[0], "graph.allow_http=true"]), Needs::RUN).unwrap();
+        assert!(config.graph.platform.is_some() && !format!("{config:?}").contains(SECRET));
     }
 }

@@ -7,6 +7,7 @@ pub mod check;
 pub mod keys;
 mod load;
 mod show;
+mod sign_in;
 pub mod source;
 pub mod value;
 
@@ -22,6 +23,7 @@ use crate::domain::rules::Policy;
 use keys::{Key, Part};
 pub use load::{Mistake, Mistakes};
 pub use show::reference_table;
+pub use sign_in::{Cloud, Credential, Platform};
 pub use source::Sources;
 
 /// What a command uses, and so what must be configured for it. Everything that is set is checked all the same.
@@ -46,7 +48,7 @@ impl Needs {
     const fn part(self, part: Part) -> bool {
         match part {
             Part::Broker => self.broker,
-            Part::Graph => self.graph,
+            Part::Graph(_) => self.graph,
         }
     }
 }
@@ -81,12 +83,22 @@ pub struct Graph {
     pub endpoint: String,
     /// The root of the token endpoint, without tenant and closing slash.
     pub authority: String,
-    /// The tenant.
+    /// The cloud that both are of, unless they are set.
+    pub cloud: Cloud,
+    /// How the application proves who it is.
+    pub credential: Credential,
+    /// The tenant; may be empty for a managed identity.
     pub tenant_id: String,
-    /// The application.
+    /// The application; empty means the platform's own managed identity.
     pub client_id: String,
     /// Its secret.
     pub client_secret: SecretString,
+    /// Its certificate and key.
+    pub certificate_file: PathBuf,
+    /// The token that its issuer writes and renews.
+    pub federated_token_file: PathBuf,
+    /// Who vouches for a managed identity; `None` for the other credentials.
+    pub platform: Option<Platform>,
     /// The most requests a second.
     pub requests_per_second: u32,
     /// Whether the beta API may be called.

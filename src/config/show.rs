@@ -1,6 +1,6 @@
 //! Settings as people read them: those in force, and the reference of all there are.
 
-use super::keys::{Preset, TABLE};
+use super::keys::{Part, Preset, TABLE};
 use super::{Config, InForce};
 
 impl Config {
@@ -29,7 +29,12 @@ pub fn reference_table() -> String {
             Preset::Text(text) => format!("`{text}`"),
             Preset::List([]) => "empty".into(),
             Preset::List(items) => items.iter().map(|item| format!("`{item}`")).collect::<Vec<_>>().join(", "),
-            Preset::Required(_) => "required".into(),
+            Preset::OfCloud(_) => "that of `graph.cloud`".into(),
+            Preset::Required(Part::Broker) => "required".into(),
+            Preset::Required(Part::Graph(kinds)) => {
+                let kinds: Vec<_> = kinds.iter().map(|kind| format!("`{}`", kind.name())).collect();
+                format!("required for {}", kinds.join(", "))
+            }
             Preset::Unset => String::new(),
         };
         let file = if key.from_file { format!("; also as `{}_file`", key.name) } else { String::new() };

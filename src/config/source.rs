@@ -11,13 +11,14 @@ use super::keys::{Key, Preset, TABLE};
 use super::{Mistake, Needs};
 
 const PREFIX: &str = "MFA_RESET_";
+const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
 
 /// What the settings are read from.
 #[derive(Clone, Default)]
 pub struct Sources {
     /// A TOML file.
     pub file: Option<PathBuf>,
-    /// Environment variables; those of other programs do not matter.
+    /// Environment variables; those of other programs do not matter, but for what Azure says of itself.
     pub environment: Vec<(OsString, OsString)>,
     /// `section.key=value`.
     pub flags: Vec<String>,
@@ -42,10 +43,20 @@ impl Sources {
         let mut mistakes = Vec::new();
         let mut all = Layer::new();
         let file = self.file.as_deref().map(|path| file(path, &mut mistakes)).unwrap_or_default();
-        for written in [file, self.environment(&mut mistakes), self.flags(&mut mistakes)] {
+        for written in [self.platform(), file, self.environment(&mut mistakes), self.flags(&mut mistakes)] {
             all.extend(layer(written, needs, &mut mistakes));
         }
         (all, mistakes)
+    }
+
+    /// What Azure's workload identity puts into the environment of a pod; anything else wins over it.
+    fn platform(&self) -> Vec<Written> {
+        let file = |(name, value): &(OsString, OsString)| {
+            let text = value.to_str().filter(|text| !text.is_empty() && name == TOKEN_FILE)?;
+            let (key, in_file) = known("graph.federated_token_file")?;
+            Some(Written { key, in_file, text: text.to_owned(), origin: TOKEN_FILE.to_owned() })
+        };
+        self.environment.iter().filter_map(file).collect()
     }
 
     fn environment(&self, mistakes: &mut Vec<Mistake>) -> Vec<Written> {

@@ -149,6 +149,12 @@ pub fn is_loopback(url: &Url) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// Whether an address is one of a local network: private, or of this link only.
+pub fn is_nearby(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_private() || address.is_link_local())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

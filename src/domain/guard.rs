@@ -292,25 +292,6 @@ fn recently_reset(facts: &Facts, policy: &Policy, now: Timestamp) -> Option<Rule
 }
 
 #[cfg(test)]
-impl Facts {
-    /// Facts that speak against nothing, of a user with these methods.
-    pub fn of(methods: &[Method]) -> Self {
-        Self {
-            memberships: Lookup::Complete(Vec::new()),
-            role_assignable_groups: Lookup::Complete(Vec::new()),
-            assignments: Lookup::Complete(Vec::new()),
-            eligibilities: Lookup::NotLicensed,
-            methods: methods.to_vec(),
-            unread: Vec::new(),
-            preference: None,
-            beta: true,
-            read_at: Timestamp::UNIX_EPOCH,
-            last_reset: None,
-        }
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use std::time::Duration;
 
@@ -320,6 +301,24 @@ mod tests {
     use super::*;
     use crate::domain::profile::Profiles;
     use crate::domain::request::{Envelope, Lane};
+
+    impl Facts {
+        /// Facts that speak against nothing, of a user with these methods.
+        pub fn of(methods: &[Method]) -> Self {
+            Self {
+                memberships: Lookup::Complete(Vec::new()),
+                role_assignable_groups: Lookup::Complete(Vec::new()),
+                assignments: Lookup::Complete(Vec::new()),
+                eligibilities: Lookup::NotLicensed,
+                methods: methods.to_vec(),
+                unread: Vec::new(),
+                preference: None,
+                beta: true,
+                read_at: Timestamp::UNIX_EPOCH,
+                last_reset: None,
+            }
+        }
+    }
 
     const ADA: &str = "0a000000-0000-4000-8000-000000000000";
 

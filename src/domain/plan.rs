@@ -6,6 +6,7 @@
 mod default;
 mod making;
 mod reading;
+mod step;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,136 +15,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::method::{Api, Method, MethodType};
+use super::method::Api;
 use super::outcome::{MethodReport, MethodResult};
-use super::preference::Preference;
 use super::reason::Reason;
-use super::task::MfaState;
-
-/// What a step does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Action {
-    /// Revokes the user's sessions.
-    RevokeSessions,
-    /// Removes a method.
-    Remove(Method),
-    /// Changes the default method, so that the old one can go.
-    SetDefault(Preference),
-    /// Sets a phone number or address; the value itself stays in the request.
-    SetValue(Setting),
-    /// Allows or forbids signing in by SMS.
-    SetSmsSignIn(bool),
-    /// Sets the per-user MFA state.
-    SetPerUserMfa(MfaState),
-}
-
-impl Action {
-    /// Whether it comes in passes: what Graph refuses now may be accepted once others are gone.
-    const fn is_removing(&self) -> bool {
-        matches!(self, Self::Remove(_) | Self::SetDefault(_))
-    }
-}
-
-/// A phone or address to be set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Setting {
-    /// Its type.
-    pub method_type: MethodType,
-    /// The keyed digest of the new value.
-    pub digest: Option<String>,
-    /// That of the value at the survey.
-    pub before: Option<String>,
-    /// Whether it takes the place of one that is there.
-    pub replaces: bool,
-}
-
-/// How far a step is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Not called, or called without an effect that is known.
-    Open,
-    /// Called, and the answer is not known (yet).
-    Sent {
-        /// When.
-        at: Timestamp,
-    },
-    /// Graph answered 404: gone, once a list no longer shows it.
-    NotFound,
-    /// Settled.
-    Done {
-        /// What became of the method; for sessions `removed` or `failed`.
-        result: MethodResult,
-        /// Why, where the result does not say it.
-        reason: Option<Reason>,
-    },
-}
-
-/// Why Graph would not remove a method for now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// It is the default method.
-    Default,
-    /// Another method depends on it.
-    Dependency,
-    /// Another 400.
-    Other,
-}
-
-/// What to do next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
-    /// Call this step.
-    Call(usize),
-    /// Wait, since Graph may not know yet what is gone.
-    Wait(Duration),
-    /// Nothing is left.
-    Nothing,
-}
-
-/// Which methods a list has to tell of, to be held against a plan.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reach {
-    /// Their types.
-    pub types: BTreeSet<MethodType>,
-    /// Whether some of them live in the beta API.
-    pub beta: bool,
-}
+pub use step::{Action, Next, Reach, Refusal, Setting, State, Step};
 
 /// The waits before a pass over what Graph refused is tried again although nothing else went, in seconds.
 const RETRIES: [u64; 2] = [1, 4];
-
-/// One step of a plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
-    /// What it does.
-    pub action: Action,
-    /// How far it is.
-    pub state: State,
-    /// The `client-request-id` of each of its calls.
-    pub calls: Vec<Uuid>,
-    /// When an earlier call was sent that may have taken effect: then a 404 tells of our own removal, and after Graph's
-    /// lag a method whose id is the same for everybody may be another one.
-    pub doubted_since: Option<Timestamp>,
-    /// Put off to the next pass, and why: not written down, since a later attempt may as well try again.
-    #[serde(skip)]
-    pub put_off: Option<Refusal>,
-}
-
-impl Step {
-    const fn open(action: Action) -> Self {
-        Self { action, state: State::Open, calls: Vec::new(), doubted_since: None, put_off: None }
-    }
-
-    fn settled(action: Action, result: MethodResult) -> Self {
-        Self { state: State::Done { result, reason: None }, ..Self::open(action) }
-    }
-
-    const fn is_open(&self) -> bool {
-        matches!(self.state, State::Open | State::Sent { .. })
-    }
-}
 
 /// The steps for one target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -306,6 +184,8 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::domain::guard::Facts;
+    use crate::domain::method::{Method, MethodType};
+    use crate::domain::preference::Preference;
     use crate::domain::profile::{AUTHENTICATOR_AAGUIDS, BUILT_IN, Profiles};
     use crate::domain::request::{Envelope, Lane, Request};
 

@@ -90,7 +90,7 @@ pub const TABLE: [Entry; 33] = [
     row(Reason::Forbidden, "forbidden", &[Partial, Failed], false, "Graph answers 403: the app lacks a permission, or the user is in a restricted management unit", "compare the app's permissions with the README; look at the user's administrative units"),
     row(Reason::GraphRefused, "graph_refused", &[Partial, Failed], false, "Graph refuses the call for a reason that will not pass", "look up the client-request-id of the audit record with Microsoft"),
     row(Reason::GraphUnavailable, "graph_unavailable", &[Partial, Failed], true, "Graph was away, too slow, or answered with a server error", "look at Microsoft's service health; ask again"),
-    row(Reason::TokenRefused, "token_refused", &[Partial, Failed], true, "the identity service refuses the app's credential", "renew the client secret; look at the worker's log for the error code"),
+    row(Reason::TokenRefused, "token_refused", &[Partial, Failed], true, "the identity service refuses the app's credential", "look at reasons.token of /readyz or at the worker's log: they say what to renew or correct"),
     row(Reason::LedgerUnavailable, "ledger_unavailable", &[Partial, Failed], true, "the ledger cannot be read or written", "look at the ledger's disk or database"),
     row(Reason::ProtectedTarget, "protected_target", &[Denied, Partial], false, "the user holds or may take a role, is protected by policy, or could not be proved unprotected", "reset this person by hand, under the rules for administrators"),
     row(Reason::RequesterIsTarget, "requester_is_target", &[Denied, Partial], false, "the requester asks for their own reset", "let somebody else ask"),

@@ -8,13 +8,14 @@ use axum::extract::{Path, Request, State};
 use axum::http::header::{AUTHORIZATION, HOST};
 use axum::http::request::Parts;
 use axum::http::{Method, Response, StatusCode};
-use axum::routing::post;
+use axum::routing::{get, post};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::call::{Call, Ending, Reply, Version};
 use super::operation::Operation;
-use super::token::Asked;
+use super::platform::{Service, Wanted};
+use super::token::{Asked, Form};
 use super::world::World;
 use super::{batch, control, odata};
 
@@ -45,6 +46,8 @@ pub fn router(shared: Shared) -> Router {
     Router::new()
         .nest("/_simulator", control::router())
         .route("/{tenant}/oauth2/v2.0/token", post(token))
+        .route("/metadata/identity/oauth2/token", get(virtual_machine))
+        .route("/msi/token", get(app_service))
         .fallback(graph)
         .with_state(shared)
 }
@@ -52,19 +55,40 @@ pub fn router(shared: Shared) -> Router {
 async fn token(State(shared): State<Shared>, Path(tenant): Path<String>, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let bytes = to_bytes(body, BODY_LIMIT).await.unwrap_or_default();
+    let form = odata::pairs(&String::from_utf8_lossy(&bytes));
+    let url = format!("{}{}", incoming(&parts, Value::Null).base, parts.uri.path());
+    issue(&shared, &parts, &Asked::Entra(Form { tenant, url, form })).await
+}
+
+async fn virtual_machine(State(shared): State<Shared>, request: Request) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    issue(&shared, &parts, &wanted(Service::VirtualMachine, "metadata", &parts)).await
+}
+
+async fn app_service(State(shared): State<Shared>, request: Request) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    issue(&shared, &parts, &wanted(Service::AppService, "x-identity-header", &parts)).await
+}
+
+fn wanted(service: Service, header: &str, parts: &Parts) -> Asked {
+    let header = parts.headers.get(header).and_then(|value| value.to_str().ok()).map(Into::into);
+    let forwarded = parts.headers.contains_key("x-forwarded-for");
+    Asked::Platform(Wanted { service, header, forwarded, query: odata::pairs(parts.uri.query().unwrap_or_default()) })
+}
+
+async fn issue(shared: &Shared, parts: &Parts, asked: &Asked) -> Response<Body> {
     let latency = shared.world().settings.latency;
-    let mut call = incoming(&parts, Value::Null);
+    let mut call = incoming(parts, Value::Null);
     call.path = parts.uri.path().into();
     tokio::time::sleep(latency).await;
-    let form = odata::pairs(&String::from_utf8_lossy(&bytes));
     let (reply, date) = {
         let mut world = shared.world();
-        let mut reply = world.token(&Asked { tenant, form });
+        let mut reply = world.token(asked);
         world.finish(&call, &mut reply);
         world.write(&call, Operation::Token, None, &reply);
         (reply, world.date(HTTP_DATE))
     };
-    respond(&shared, reply, date).await
+    respond(shared, reply, date).await
 }
 
 async fn graph(State(shared): State<Shared>, request: Request) -> Response<Body> {

@@ -5,7 +5,9 @@
 //!
 //! # What it serves
 //!
-//! Graph under `/v1.0` and `/beta`, tokens under `/{tenant}/oauth2/v2.0/token`, and for tests, JSON under `/_simulator`:
+//! Graph under `/v1.0` and `/beta`; tokens under `/{tenant}/oauth2/v2.0/token`, and for managed identities as a virtual
+//! machine hands them out (`/metadata/identity/oauth2/token`) and as App Service does (`/msi/token`); and for tests, JSON
+//! under `/_simulator`:
 //!
 //! | call | does |
 //! |---|---|
@@ -72,7 +74,9 @@
 //! ```json
 //! {"tenantId": "only this tenant gets tokens", "premium": true,
 //!  "settings": {"default_wording": "each_backend", "sms_sign_in": false},
-//!  "apps": [{"clientId": "a", "secret": "s", "roles": ["User.Read.All"], "disabled": false, "secretExpired": false}],
+//!  "apps": [{"clientId": "a", "secret": "s", "roles": ["User.Read.All"], "disabled": false, "secretExpired": false,
+//!            "certificate": "-----BEGIN CERTIFICATE-----...", "managedIdentity": "system or user",
+//!            "federated": [{"issuer": "i", "subject": "s", "audience": "api://AzureADTokenExchange"}]}],
 //!  "roles": [{"id": "template id", "displayName": "Custom", "hidden": false}],
 //!  "administrativeUnits": [{"id": "u1", "displayName": "Region", "hidden": false}],
 //!  "groups": [{"id": "g1", "displayName": "Team", "isAssignableToRole": false, "roles": ["template id"],
@@ -89,12 +93,17 @@
 //!                          "created": null, "properties": {"smsSignInState": "ready"}}]}]}
 //! ```
 //!
+//! Without `apps` any client id goes with any secret, assertion or header. A listed app is held to what it lists: the
+//! signature, names and times of an assertion by `certificate`; issuer, subject, audience and times of a token that is
+//! `federated`, but not its signature; and `secret` is the header of App Service where a `managedIdentity` lists one.
+//!
 //! Types: `password`, `phone_mobile`, `phone_alternate_mobile`, `phone_office`, `email`, `fido2`, `windows_hello`,
 //! `microsoft_authenticator`, `passwordless_microsoft_authenticator`, `software_oath`, `hardware_oath`,
 //! `temporary_access_pass`, `platform_credential`, `qr_code_pin`, `external`, `resource_account_key`, `unknown` (give
 //! `properties` an `@odata.type`). A password is added where none is listed. `defaultMethod` is a value of Graph's
 //! `userPreferredMethodForSecondaryAuthentication`. `hidden` objects come back with an id and nulls.
 
+mod assertion;
 mod batch;
 mod call;
 mod choices;
@@ -108,6 +117,7 @@ mod kind;
 mod odata;
 mod operation;
 mod permissions;
+mod platform;
 mod render;
 mod routes;
 mod rules;

@@ -10,8 +10,10 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::assertion::Federated;
 use super::choices::Wording;
 use super::kind::Kind;
+use super::platform::Assigned;
 
 /// Holds one registered authentication method.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -198,6 +200,12 @@ pub struct App {
     pub roles: Option<Vec<String>>,
     pub disabled: bool,
     pub secret_expired: bool,
+    /// The PEM certificate whose key signs its assertions.
+    pub certificate: Option<String>,
+    /// The tokens of others that stand for it.
+    pub federated: Vec<Federated>,
+    /// Whether it is an identity that a platform hands out; its secret is then App Service's header.
+    pub managed_identity: Option<Assigned>,
 }
 
 /// Holds the whole tenant with the indexes to find a user by.

@@ -4,12 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fastrand::Rng;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::assertion;
 use super::call::Reply;
+use super::platform::Wanted;
 use super::tenant::{App, Tenant};
 
 /// What an app may do that was not listed with roles of its own.
@@ -24,6 +28,8 @@ pub const ALL_ROLES: [&str; 9] = [
     "Policy.Read.All",
     "Policy.ReadWrite.AuthenticationMethod",
 ];
+
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 struct Issued {
     roles: Arc<[String]>,
@@ -47,41 +53,81 @@ impl Tokens {
 
     /// Answers a request for a token.
     pub fn issue(&mut self, asked: &Asked, tenant: &Tenant, lifetime: Duration, unix: i64, rng: &mut Rng) -> Reply {
-        let app = match asked.check(tenant) {
-            Ok(app) => app,
-            Err(refusal) => return refusal,
+        let granted = match asked {
+            Asked::Entra(form) => form.check(tenant, unix),
+            Asked::Platform(wanted) => wanted.check(tenant),
         };
-        let listed = app.and_then(|app| app.roles.clone());
-        let roles = listed.unwrap_or_else(|| ALL_ROLES.map(String::from).to_vec());
+        match granted {
+            Ok(granted) => {
+                let minted = self.mint(&granted, lifetime, unix, rng);
+                Reply::ok(match asked {
+                    Asked::Entra(_) => json!({
+                        "token_type": "Bearer", "expires_in": minted.seconds, "ext_expires_in": minted.seconds,
+                        "access_token": minted.token,
+                    }),
+                    Asked::Platform(wanted) => wanted.answer(&granted, &minted),
+                })
+            }
+            Err(refusal) => refusal,
+        }
+    }
+
+    fn mint(&mut self, granted: &Granted, lifetime: Duration, unix: i64, rng: &mut Rng) -> Minted {
+        let roles = granted.roles.clone().unwrap_or_else(|| ALL_ROLES.map(String::from).to_vec());
+        let seconds = lifetime.as_secs().cast_signed();
         let claims = json!({
-            "aud": "https://graph.microsoft.com", "tid": asked.tenant, "appid": asked.get("client_id"),
-            "idtyp": "app", "roles": roles, "iat": unix, "exp": unix + lifetime.as_secs().cast_signed(),
+            "aud": granted.audience, "tid": granted.tenant, "appid": granted.client_id,
+            "idtyp": "app", "roles": roles, "iat": unix, "exp": unix + seconds,
             "uti": Uuid::from_u128(rng.u128(..)),
         });
         let parts = [r#"{"typ":"JWT","alg":"none"}"#.into(), claims.to_string(), format!("{:032x}", rng.u128(..))];
-        let token = parts.map(|part| base64url(part.as_bytes())).join(".");
+        let token = parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
         let now = Instant::now();
         self.0.retain(|_, issued| issued.expires > now);
         self.0.insert(token.clone(), Issued { roles: roles.into(), expires: now + lifetime });
-        let seconds = lifetime.as_secs();
-        Reply::ok(json!({
-            "token_type": "Bearer", "expires_in": seconds, "ext_expires_in": seconds, "access_token": token,
-        }))
+        Minted { token, expires: unix + seconds, seconds }
     }
 }
 
-/// Holds what a request for a token says.
-pub struct Asked {
+/// Holds a request for a token, by where it came in.
+pub enum Asked {
+    /// At the token endpoint.
+    Entra(Form),
+    /// At a platform's service for managed identities.
+    Platform(Wanted),
+}
+
+/// Tells who is granted a token.
+pub struct Granted {
     pub tenant: String,
+    pub client_id: String,
+    /// The service that it is good for.
+    pub audience: String,
+    /// All roles where there are none.
+    pub roles: Option<Vec<String>>,
+}
+
+/// Holds a new token; times are in seconds, the end since 1970.
+pub struct Minted {
+    pub token: String,
+    pub expires: i64,
+    pub seconds: i64,
+}
+
+/// Holds what a request at the token endpoint says.
+pub struct Form {
+    pub tenant: String,
+    /// The address it was sent to.
+    pub url: String,
     pub form: Vec<(String, String)>,
 }
 
-impl Asked {
+impl Form {
     fn get(&self, name: &str) -> &str {
         self.form.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str())
     }
 
-    fn check<'a>(&self, tenant: &'a Tenant) -> Result<Option<&'a App>, Reply> {
+    fn check(&self, tenant: &Tenant, unix: i64) -> Result<Granted, Reply> {
         if tenant.id.as_ref().is_some_and(|id| !id.eq_ignore_ascii_case(&self.tenant)) {
             return Err(refusal(400, "invalid_request", 90_002, "Tenant not found."));
         }
@@ -91,28 +137,49 @@ impl Asked {
         if self.get("client_id").is_empty() {
             return Err(refusal(400, "invalid_request", 900_144, "The request body must contain 'client_id'."));
         }
-        if !self.get("scope").ends_with("/.default") {
+        let Some(audience) = self.get("scope").strip_suffix("/.default") else {
             return Err(refusal(400, "invalid_scope", 70_011, "The provided value for 'scope' is not valid."));
-        }
-        let proves = |name| !self.get(name).is_empty();
-        if !proves("client_secret") && !proves("client_assertion") {
+        };
+        let (secret, assertion) = (self.get("client_secret"), self.get("client_assertion"));
+        if secret.is_empty() && assertion.is_empty() {
             return Err(refusal(401, "invalid_client", 7_000_218, "A client_assertion or client_secret is needed."));
         }
-        if tenant.apps.is_empty() {
-            return Ok(None);
+        if !assertion.is_empty() && self.get("client_assertion_type") != ASSERTION_TYPE {
+            return Err(refusal(400, "invalid_request", 900_144, "'client_assertion_type' is missing or unknown."));
         }
+        let app = if tenant.apps.is_empty() { None } else { Some(self.app(tenant)?) };
+        if let Some(app) = app {
+            self.check_proof(app, unix)?;
+        }
+        Ok(Granted {
+            tenant: self.tenant.clone(),
+            client_id: self.get("client_id").to_owned(),
+            audience: audience.to_owned(),
+            roles: app.and_then(|app| app.roles.clone()),
+        })
+    }
+
+    fn app<'a>(&self, tenant: &'a Tenant) -> Result<&'a App, Reply> {
         let app = tenant.apps.iter().find(|app| app.client_id.eq_ignore_ascii_case(self.get("client_id")));
         let app = app.ok_or_else(|| refusal(400, "unauthorized_client", 700_016, "Application was not found."))?;
         if app.disabled {
             return Err(refusal(401, "unauthorized_client", 7_000_112, "Application is disabled."));
         }
-        if proves("client_secret") && app.secret_expired {
+        Ok(app)
+    }
+
+    fn check_proof(&self, app: &App, unix: i64) -> Result<(), Reply> {
+        let secret = self.get("client_secret");
+        if secret.is_empty() {
+            return assertion::check(app, self.get("client_assertion"), &self.url, unix);
+        }
+        if app.secret_expired {
             return Err(refusal(401, "invalid_client", 7_000_222, "The provided client secret keys are expired."));
         }
-        if proves("client_secret") && app.secret != self.get("client_secret") {
+        if app.secret != secret {
             return Err(refusal(401, "invalid_client", 7_000_215, "Invalid client secret provided."));
         }
-        Ok(Some(app))
+        Ok(())
     }
 }
 
@@ -125,25 +192,4 @@ pub fn refusal(status: u16, error: &str, code: u32, text: &str) -> Reply {
         "trace_id": id, "correlation_id": Uuid::new_v4(),
     });
     Reply { status, body: Some(body), ..Reply::default() }
-}
-
-fn base64url(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut out = String::new();
-    for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        let letters = (0..=chunk.len()).map(|at| ALPHABET[(word >> (18 - 6 * at)) as usize & 63]);
-        out.extend(letters.map(char::from));
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn encodes_base64url() {
-        for (plain, coded) in [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("??>", "Pz8-")] {
-            assert_eq!(super::base64url(plain.as_bytes()), coded);
-        }
-    }
 }

@@ -3,8 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mfa_reset::adapters::graph::{Graph, Observed, Operation, Settings, Status};
+use mfa_reset::adapters::graph::{Graph, Observed, Operation, Proof, Settings, Status, Trail};
 use mfa_reset::domain::method::{Method, MethodType};
+use mfa_reset::domain::outcome::Fault;
+use mfa_reset::domain::plan::Reach;
+use mfa_reset::domain::request::Lane;
 use serde_json::{Value, json};
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
@@ -28,7 +31,7 @@ pub fn settings(endpoint: &str, authority: &str, heard: &Arc<Mutex<Vec<Observed>
         authority: authority.parse().unwrap(),
         tenant_id: "tenant".to_owned(),
         client_id: "client".to_owned(),
-        client_secret: "canary-secret".to_owned().into(),
+        proof: Proof::Secret("canary-secret".to_owned().into()),
         requests_per_second: 1000.0,
         beta: false,
         timeout: Duration::from_secs(5),
@@ -46,7 +49,7 @@ impl Bench {
         bench
     }
 
-    pub async fn without_tokens(change: fn(&mut Settings)) -> Self {
+    pub async fn without_tokens(change: impl FnOnce(&mut Settings)) -> Self {
         let server = MockServer::start().await;
         let heard = Arc::default();
         let mut settings = settings(&server.uri(), &server.uri(), &heard);
@@ -101,6 +104,11 @@ impl Bench {
         let method_type = MethodType::PhoneMobile;
         Method::new(method_type, PHONE_ID)
     }
+}
+
+/// Lists the methods of the user.
+pub async fn list(graph: &Graph) -> Result<(), Fault> {
+    graph.list_methods(Lane::Tickets, USER, &Reach::default(), &Trail::default()).await.map(|_| ())
 }
 
 pub fn phone_path() -> String {

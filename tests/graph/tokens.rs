@@ -3,25 +3,19 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use mfa_reset::adapters::graph::{Graph, Observed, Operation, Status, Trail};
+use mfa_reset::adapters::graph::{Observed, Operation, Status};
 use mfa_reset::domain::outcome::Fault;
-use mfa_reset::domain::plan::Reach;
 use mfa_reset::domain::reason::Reason;
-use mfa_reset::domain::request::Lane;
 use mfa_reset::ports::Reply;
 use serde_json::json;
 use uuid::Uuid;
 use wiremock::matchers::{body_string_contains, method, path};
 use wiremock::{Mock, ResponseTemplate};
 
-use crate::bench::{Bench, METHODS_PATH, TOKEN_PATH, USER, phone_path};
+use crate::bench::{Bench, METHODS_PATH, TOKEN_PATH, USER, list, phone_path};
 
 fn empty_list() -> ResponseTemplate {
     ResponseTemplate::new(200).set_body_json(json!({"value": []}))
-}
-
-async fn list(graph: &Graph) -> Result<(), Fault> {
-    graph.list_methods(Lane::Tickets, USER, &Reach::default(), &Trail::default()).await.map(|_| ())
 }
 
 #[tokio::test]

@@ -1,30 +1,34 @@
-//! Asks the identity service for a token: the client credentials grant, and the table of its errors.
-//!
-//! Errors are told apart by their codes and named by nothing else; a description may name people.
+//! Asks once for a token: the client credentials grant at the tenant's token endpoint, by secret or by assertion, or
+//! the platform, which vouches for a managed identity.
 
 use std::time::Duration;
 
-use reqwest::Url;
+use backon::{BackoffBuilder, ExponentialBuilder};
+use jiff::Timestamp;
+use reqwest::{RequestBuilder, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::Settings;
 use super::answer::{Answer, Broken};
 use super::observe::{Observed, Observer, Operation};
-use crate::domain::outcome::Fault;
-use crate::domain::reason::Reason;
+use super::refusal::Refusal;
+use super::settings::{Proof, Settings};
+use super::{assertion, managed_identity};
 
-/// Codes of errors that pass: the service is away, busy, or throttles the tenant.
-const PASSING: [u64; 8] = [50033, 50087, 90006, 90012, 90024, 90033, 90055, 90090];
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// The longest life that is believed.
+const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Who we are to the identity service.
 pub(super) struct Credential {
     http: reqwest::Client,
+    proof: Proof,
+    /// The token endpoint; an assertion is made out to it.
     url: Url,
     client_id: String,
-    client_secret: SecretString,
-    scope: String,
+    /// The root of Graph, with its closing slash.
+    resource: String,
     timeout: Duration,
 }
 
@@ -34,107 +38,89 @@ pub(super) struct Grant {
     pub(super) life: Duration,
 }
 
-/// Why there is no token.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// The credential or the app is not accepted, by code.
-    Final(String),
-    /// The identity service is away or busy, and asked to wait so long.
-    Passing(Option<Duration>),
-}
-
-impl Refusal {
-    /// What it means for every job.
-    pub(super) const fn fault(&self) -> Fault {
-        match self {
-            Self::Final(_) => Fault::Unavailable { reason: Reason::TokenRefused },
-            Self::Passing(_) => Fault::Unavailable { reason: Reason::GraphUnavailable },
-        }
-    }
-
-    /// Whether the other is no news after this one.
-    pub(super) fn is_like(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Final(code), Self::Final(other)) => code == other,
-            (Self::Passing(_), Self::Passing(_)) => true,
-            (Self::Final(_), Self::Passing(_)) | (Self::Passing(_), Self::Final(_)) => false,
-        }
-    }
-}
-
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Final(code) => write!(formatter, "the identity service refuses the credential: {code}"),
-            Self::Passing(_) => formatter.write_str("the identity service is away or busy"),
-        }
-    }
-}
-
 impl Credential {
     pub(super) fn new(http: reqwest::Client, settings: &Settings) -> Self {
         let mut url = settings.authority.clone();
         url.set_path(&format!("/{}/oauth2/v2.0/token", super::address::encode(&settings.tenant_id)));
         Self {
             http,
+            proof: settings.proof.clone(),
             url,
             client_id: settings.client_id.clone(),
-            client_secret: settings.client_secret.clone(),
-            scope: format!("{}/.default", settings.endpoint.as_str().trim_end_matches('/')),
+            resource: format!("{}/", settings.endpoint.as_str().trim_end_matches('/')),
             timeout: settings.timeout,
         }
     }
 
     /// Asks once.
     pub(super) async fn ask(&self, observer: &Observer) -> Result<Grant, Refusal> {
+        let request = self.request().await?;
         let started = Instant::now();
-        let form = [
-            ("client_id", self.client_id.as_str()),
-            ("client_secret", self.client_secret.expose_secret()),
-            ("scope", &self.scope),
-            ("grant_type", "client_credentials"),
-        ];
-        let sent = self.http.post(self.url.clone()).timeout(self.timeout).form(&form).send().await;
-        let (answer, status) = match sent {
+        let (ending, status) = match request.timeout(self.timeout).send().await {
             Ok(response) => {
                 let (answer, status) = Answer::read(response).await;
-                (Some(answer), status)
+                (Ok(answer), status)
             }
-            Err(error) => (None, Broken::of(&error).status()),
+            Err(error) => {
+                let broken = Broken::of(&error);
+                (Err(broken), broken.status())
+            }
         };
         observer(Observed::Call { operation: Operation::Token, status, seconds: started.elapsed().as_secs_f64() });
-        answer.map_or(Err(Refusal::Passing(None)), |answer| read(&answer))
+        let managed = matches!(self.proof, Proof::ManagedIdentity(_));
+        match ending {
+            Ok(answer) => grant(&answer, Timestamp::now())
+                .ok_or_else(|| if managed { managed_identity::refusal(&answer) } else { Refusal::of(&answer) }),
+            Err(broken) if managed => Err(managed_identity::silence(broken)),
+            Err(broken) => Err(Refusal::away(broken.status().to_string())),
+        }
+    }
+
+    /// How long to wait before each further try, while what refuses may pass.
+    pub(super) fn delays(&self) -> Vec<Duration> {
+        match self.proof {
+            Proof::ManagedIdentity(_) => managed_identity::DELAYS.into(),
+            Proof::Secret(_) | Proof::Certificate(_) | Proof::Federated(_) => {
+                let delays = ExponentialBuilder::default().with_min_delay(Duration::from_millis(500)).with_max_times(2);
+                delays.with_jitter().build().collect()
+            }
+        }
+    }
+
+    async fn request(&self) -> Result<RequestBuilder, Refusal> {
+        let assertion = match &self.proof {
+            Proof::ManagedIdentity(platform) => {
+                return Ok(managed_identity::request(&self.http, platform, &self.client_id, &self.resource));
+            }
+            Proof::Secret(_) => None,
+            Proof::Certificate(file) => Some(assertion::signed(file, &self.client_id, self.url.as_str()).await?),
+            Proof::Federated(file) => Some(assertion::federated(file).await?),
+        };
+        let scope = format!("{}.default", self.resource);
+        let mut form =
+            vec![("client_id", self.client_id.as_str()), ("scope", &scope), ("grant_type", "client_credentials")];
+        if let Proof::Secret(secret) = &self.proof {
+            form.push(("client_secret", secret.expose_secret()));
+        }
+        if let Some(assertion) = &assertion {
+            form.push(("client_assertion_type", ASSERTION_TYPE));
+            form.push(("client_assertion", assertion.expose_secret()));
+        }
+        Ok(self.http.post(self.url.clone()).form(&form))
     }
 }
 
-fn read(answer: &Answer) -> Result<Grant, Refusal> {
-    let field = |name: &str| answer.body.as_ref().and_then(|body| body.get(name));
-    if answer.is_good() {
-        let life = field("expires_in").and_then(|life| life.as_u64().or_else(|| life.as_str()?.parse().ok()));
-        let token = field("access_token").and_then(Value::as_str).filter(|token| !token.is_empty());
-        return match (token, life) {
-            (Some(token), Some(life @ 1..)) => Ok(Grant {
-                token: SecretString::from(token.to_owned()),
-                life: Duration::from_secs(life.min(7 * 24 * 60 * 60)),
-            }),
-            _ => Err(Refusal::Passing(None)),
-        };
-    }
-    let error = field("error").and_then(Value::as_str).unwrap_or_default();
-    let codes: Vec<u64> =
-        field("error_codes").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_u64).collect();
-    let passing = matches!(answer.status, 408 | 429 | 500..=599)
-        || error == "temporarily_unavailable"
-        || codes.iter().any(|code| PASSING.contains(code));
-    if passing {
-        return Err(Refusal::Passing(answer.retry_after));
-    }
-    let word: String = error.chars().filter(|letter| letter.is_ascii_lowercase() || *letter == '_').take(40).collect();
-    Err(Refusal::Final(match codes.first() {
-        Some(code) => format!("AADSTS{code}"),
-        None if word.is_empty() => format!("HTTP {}", answer.status),
-        None => word,
-    }))
+/// What an answer grants, if anything. A platform gives numbers as texts, and App Service only the time of the end.
+fn grant(answer: &Answer, now: Timestamp) -> Option<Grant> {
+    let body = answer.body.as_ref().filter(|_| answer.is_good())?;
+    let seconds = |name: &str| {
+        let value = body.get(name)?;
+        value.as_i64().or_else(|| value.as_str()?.parse().ok())
+    };
+    let life = seconds("expires_in").or_else(|| Some(seconds("expires_on")?.saturating_sub(now.as_second())))?;
+    let life = Duration::from_secs(u64::try_from(life).ok().filter(|life| *life > 0)?).min(WEEK);
+    let token = body.get("access_token").and_then(Value::as_str).filter(|token| !token.is_empty())?;
+    Some(Grant { token: token.to_owned().into(), life })
 }
 
 #[cfg(test)]
@@ -143,36 +129,35 @@ mod tests {
 
     use super::*;
 
-    fn refusal(status: u16, body: Value) -> Refusal {
-        let answer = Answer { status, retry_after: None, date: None, body: Some(body) };
-        read(&answer).err().unwrap()
+    fn check(body: Value, life: Option<u64>) {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let answer = Answer { status: 200, retry_after: None, date: None, body: Some(body.clone()) };
+        assert_eq!(grant(&answer, now).map(|grant| grant.life.as_secs()), life, "{body}");
     }
 
     #[test]
-    fn a_code_tells_whether_it_passes() {
-        let expired = json!({"error": "invalid_client", "error_codes": [7_000_222], "error_description": "for Ada"});
-        assert_eq!(refusal(401, expired), Refusal::Final("AADSTS7000222".to_owned()));
-        assert_eq!(refusal(400, json!({"error": "invalid_request"})), Refusal::Final("invalid_request".to_owned()));
-        assert_eq!(refusal(400, json!("<html>")), Refusal::Final("HTTP 400".to_owned()));
-        assert_eq!(refusal(302, json!({})), Refusal::Final("HTTP 302".to_owned()));
-        for (status, body) in [
-            (400, json!({"error": "temporarily_unavailable"})),
-            (400, json!({"error": "invalid_grant", "error_codes": [90_055]})),
-            (429, json!({})),
-            (503, json!({})),
-            (200, json!({"access_token": "t"})),
-            (200, json!({"access_token": "", "expires_in": 3599})),
+    fn a_life_is_a_number_or_a_text_or_a_time() {
+        check(json!({"access_token": "t", "expires_in": 3599}), Some(3599));
+        check(json!({"access_token": "t", "expires_in": "3599", "expires_on": "1"}), Some(3599));
+        check(json!({"access_token": "t", "expires_on": "1800003600"}), Some(3600));
+        check(json!({"access_token": "t", "expires_on": 1_800_003_600}), Some(3600));
+        check(json!({"access_token": "t", "expires_in": 86_400_000}), Some(7 * 86_400));
+        for nothing in [
+            json!({"access_token": "t"}),
+            json!({"access_token": "", "expires_in": 3599}),
+            json!({"access_token": "t", "expires_in": 0}),
+            json!({"access_token": "t", "expires_in": "soon"}),
+            json!({"access_token": "t", "expires_on": "1700000000"}),
+            json!({"expires_in": 3599}),
+            json!([]),
         ] {
-            assert_eq!(refusal(status, body.clone()), Refusal::Passing(None), "{status} {body}");
+            check(nothing, None);
         }
     }
 
     #[test]
-    fn a_life_is_a_number_or_a_text() {
-        for life in [json!(3599), json!("3599")] {
-            let body = Some(json!({"access_token": "t", "expires_in": life}));
-            let answer = Answer { status: 200, retry_after: None, date: None, body };
-            assert_eq!(read(&answer).ok().unwrap().life, Duration::from_secs(3599));
-        }
+    fn an_error_grants_nothing() {
+        let body = Some(json!({"access_token": "t", "expires_in": 3599}));
+        assert!(grant(&Answer { status: 400, retry_after: None, date: None, body }, Timestamp::now()).is_none());
     }
 }

@@ -7,6 +7,7 @@
 
 mod address;
 mod answer;
+mod assertion;
 mod batch;
 mod client;
 mod credential;
@@ -14,9 +15,11 @@ mod digest;
 mod fault;
 mod gate;
 mod listing;
+mod managed_identity;
 mod methods;
 mod observe;
 mod reading;
+mod refusal;
 pub mod retry_after;
 mod settings;
 mod survey;
@@ -37,8 +40,9 @@ use digest::DigestKey;
 use gate::Gate;
 use token::Tokens;
 
+pub use managed_identity::Platform;
 pub use observe::{Observed, Observer, Operation, Status, Trail};
-pub use settings::{SetUpError, Settings};
+pub use settings::{Proof, SetUpError, Settings};
 
 /// Microsoft Graph, as one application of one tenant sees it.
 pub struct Graph {
@@ -59,7 +63,7 @@ impl Graph {
         let http = settings.http_client()?;
         Ok(Self {
             gate: Gate::new(settings.requests_per_second, settings.observer.clone()),
-            tokens: Tokens::new(http.clone(), &settings),
+            tokens: Tokens::new(settings.token_client(&http)?, &settings),
             digest_key: DigestKey::new(&settings.digest_key),
             http,
             beta: settings.beta,
@@ -101,6 +105,11 @@ impl Graph {
     /// Whether there is a token that works.
     pub fn is_ready(&self) -> bool {
         self.tokens.expires_at().is_some()
+    }
+
+    /// Why the last try to get a token failed, if it did: what is wrong and its code, no secret and no name.
+    pub fn token_trouble(&self) -> Option<String> {
+        self.tokens.trouble()
     }
 
     /// When the token expires, if there is one that works.

@@ -1,15 +1,19 @@
 //! Where Graph is and who we are to it, checked before anything is sent: the token goes to these places only.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::Url;
 use reqwest::redirect::Policy;
 use secrecy::SecretString;
 
+use super::managed_identity::Platform;
 use super::observe::Observer;
 
 /// How long a connection may take to come about, at most.
 const CONNECT: Duration = Duration::from_secs(10);
+/// The same for a service of the platform that the worker runs on.
+const CONNECT_NEARBY: Duration = Duration::from_secs(2);
 
 /// Where Graph is, and who we are to it.
 pub struct Settings {
@@ -19,10 +23,10 @@ pub struct Settings {
     pub authority: Url,
     /// The tenant.
     pub tenant_id: String,
-    /// The application.
+    /// The application; for a managed identity the one that is meant, or empty for the platform's own.
     pub client_id: String,
-    /// Its secret.
-    pub client_secret: SecretString,
+    /// How it proves who it is.
+    pub proof: Proof,
     /// The most requests a second; an item of a batch counts as one.
     pub requests_per_second: f64,
     /// Whether the beta API may be called.
@@ -35,6 +39,19 @@ pub struct Settings {
     pub digest_key: [u8; 32],
     /// Hears of every call.
     pub observer: Observer,
+}
+
+/// How the application proves who it is. The files are read anew for every token.
+#[derive(Clone)]
+pub enum Proof {
+    /// By a secret that it shares with the identity service.
+    Secret(SecretString),
+    /// By signing with the key of a certificate; both are in this PEM file.
+    Certificate(PathBuf),
+    /// By the token in this file, from an issuer that it trusts.
+    Federated(PathBuf),
+    /// By where it runs.
+    ManagedIdentity(Platform),
 }
 
 /// Why Graph cannot be called with these settings.
@@ -82,11 +99,7 @@ impl Settings {
 
     pub(super) fn http_client(&self) -> Result<reqwest::Client, SetUpError> {
         let simulated = |url: &Url| url.scheme() == "http" && is_loopback(url);
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("mfa-reset/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::none())
-            .referer(false)
-            .connect_timeout(CONNECT.min(self.timeout))
+        let mut builder = plain_client(CONNECT.min(self.timeout))
             .pool_idle_timeout(Duration::from_secs(60))
             .https_only(self.endpoint.scheme() == "https" && self.authority.scheme() == "https");
         if simulated(&self.endpoint) && simulated(&self.authority) {
@@ -95,6 +108,22 @@ impl Settings {
         }
         builder.build().map_err(SetUpError::Client)
     }
+
+    /// What tokens are asked with: Graph's client, or for a platform one of its own, which no proxy may come between.
+    pub(super) fn token_client(&self, graph: &reqwest::Client) -> Result<reqwest::Client, SetUpError> {
+        match self.proof {
+            Proof::Secret(_) | Proof::Certificate(_) | Proof::Federated(_) => Ok(graph.clone()),
+            Proof::ManagedIdentity(_) => {
+                let builder = plain_client(CONNECT_NEARBY.min(self.timeout));
+                builder.no_proxy().tls_certs_only([]).build().map_err(SetUpError::Client)
+            }
+        }
+    }
+}
+
+fn plain_client(connect: Duration) -> reqwest::ClientBuilder {
+    let name = concat!("mfa-reset/", env!("CARGO_PKG_VERSION"));
+    reqwest::Client::builder().user_agent(name).redirect(Policy::none()).referer(false).connect_timeout(connect)
 }
 
 fn is_loopback(url: &Url) -> bool {

@@ -4,7 +4,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use jiff::Timestamp;
 use secrecy::SecretString;
 use tokio::task::JoinSet;
@@ -12,8 +11,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::Settings;
-use super::credential::{Credential, Grant, Refusal};
+use super::credential::{Credential, Grant};
 use super::observe::{Observed, Observer};
+use super::refusal::Refusal;
 use crate::domain::outcome::Fault;
 
 /// How long a token that replaced a refused one is believed, whatever Graph says: else two services would be asked
@@ -47,6 +47,8 @@ struct Source {
 #[derive(Default)]
 struct State {
     token: Option<Arc<Token>>,
+    /// What went wrong at the last try, if it did.
+    trouble: Option<Refusal>,
     failed: Option<Failed>,
     rejected_at: Option<Instant>,
 }
@@ -94,6 +96,11 @@ impl Tokens {
         self.source.live().map(|token| token.ends_by_the_clock)
     }
 
+    /// Why the last try to get a token failed, if it did. An older token may still work.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.source.state().trouble.as_ref().map(Refusal::to_string)
+    }
+
     /// Starts the task that renews the token, at the first use. It ends with `self`.
     fn keep(&self) {
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,14 +142,14 @@ impl Source {
         if let Some(failed) = self.state().failed.as_ref().filter(|failed| failed.again_at > Instant::now()) {
             return Err(failed.refusal.fault());
         }
-        let delays = ExponentialBuilder::default().with_min_delay(Duration::from_millis(500)).with_max_times(2);
-        let mut delays = delays.with_jitter().build();
+        let mut delays = self.credential.delays().into_iter();
         loop {
             let refusal = match self.credential.ask(&self.observer).await {
                 Ok(grant) => return Ok(self.granted(grant)),
                 Err(refusal) => refusal,
             };
-            match delays.next().filter(|_| refusal == Refusal::Passing(None)) {
+            self.state().trouble = Some(refusal.clone());
+            match delays.next().filter(|_| refusal.may_be_over()) {
                 Some(delay) => sleep(delay).await,
                 None => return Err(self.refused(refusal)),
             }
@@ -159,6 +166,7 @@ impl Source {
         });
         let mut state = self.state();
         state.token = Some(Arc::clone(&token));
+        state.trouble = None;
         let recovered = state.failed.take().is_some();
         drop(state);
         if recovered {
@@ -176,7 +184,7 @@ impl Source {
             None => (1, true),
         };
         let backoff = Duration::from_secs(1 << times.min(6)).min(LONGEST_BACKOFF);
-        let wait = if let Refusal::Passing(Some(asked)) = refusal { asked.max(backoff) } else { backoff };
+        let wait = refusal.after.unwrap_or_default().max(backoff);
         if news {
             warn!(error = %refusal, "no token for graph");
         }
