@@ -90,10 +90,15 @@ async fn a_clock_that_is_off_is_told() {
     assert!(trouble.contains("clock") && trouble.contains("AADSTS700024"), "{trouble}");
 }
 
-/// Header and claims of an assertion in a form.
-fn assertion(body: &[u8]) -> (Value, Value) {
+/// An assertion in a form.
+fn sent(body: &[u8]) -> String {
     let form = String::from_utf8(body.to_vec()).unwrap();
-    let value = form.split('&').find_map(|pair| pair.strip_prefix("client_assertion=")).unwrap();
+    form.split('&').find_map(|pair| pair.strip_prefix("client_assertion=")).unwrap().to_owned()
+}
+
+/// Its header and its claims.
+fn assertion(body: &[u8]) -> (Value, Value) {
+    let value = sent(body);
     let part =
         |at| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(value.split('.').nth(at).unwrap()).unwrap()).unwrap();
     (part(0), part(1))
@@ -204,4 +209,60 @@ async fn a_file_without_a_token_is_told_and_nothing_is_sent(#[case] text: &str) 
     let trouble = bench.graph.token_trouble().unwrap();
     assert!(trouble.contains("no signed token") && !trouble.contains("hunter2"), "{trouble}");
     assert_eq!(bench.requests(TOKEN_PATH).await.len(), 0);
+}
+
+/// Shows an assertion to the simulator itself; tells status and code.
+async fn show(simulated: &SignIn, client_id: &str, text: &str) -> (u16, Value) {
+    let form = [
+        ("client_id", client_id),
+        ("scope", "https://graph.microsoft.com/.default"),
+        ("grant_type", "client_credentials"),
+        ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+        ("client_assertion", text),
+    ];
+    let form = if text.starts_with("untyped.") { [&form[..3], &form[4..]].concat() } else { form.to_vec() };
+    let sent = simulated.http.post(format!("{}{TOKEN_PATH}", simulated.root)).form(&form).send().await.unwrap();
+    let status = sent.status().as_u16();
+    let body: Value = sent.json().await.unwrap();
+    (status, body["error_codes"][0].clone())
+}
+
+#[tokio::test]
+async fn the_simulated_tenant_checks_an_assertion_to_the_last_bit() {
+    let apps = json!([{"clientId": "client", "certificate": certificate(PKCS8)},
+                      {"clientId": "other", "certificate": certificate(PKCS8)}, {"clientId": "plain", "secret": "s"}]);
+    let file = file(PKCS8);
+    let simulated = SignIn::new(apps, by_certificate(&file)).await;
+    let bench = Bench::without_tokens(|settings| settings.proof = by_certificate(&file)).await;
+    bench.grant(|_| json!({"access_token": "token", "expires_in": 3599})).await;
+    bench.graph.sign_in().await.unwrap();
+    let for_another_address = sent(&bench.requests(TOKEN_PATH).await[0].body);
+    let mut parts: Vec<&str> = for_another_address.split('.').collect();
+    assert_eq!(show(&simulated, "client", &for_another_address).await, (401, json!(700_023)));
+    assert_eq!(show(&simulated, "other", &for_another_address).await, (401, json!(700_021)));
+    assert_eq!(show(&simulated, "plain", &for_another_address).await, (401, json!(700_027)));
+    assert_eq!(show(&simulated, "nobody", &for_another_address).await, (400, json!(700_016)));
+    assert_eq!(show(&simulated, "client", "not.a.token").await, (400, json!(50_027)));
+    assert_eq!(show(&simulated, "client", "untyped.a.token").await, (400, json!(900_144)));
+    let forged = URL_SAFE_NO_PAD.encode(json!({"iss": "client", "sub": "client"}).to_string());
+    parts[1] = &forged;
+    assert_eq!(show(&simulated, "client", &parts.join(".")).await, (401, json!(700_027)));
+}
+
+#[tokio::test]
+async fn the_simulated_tenant_compares_what_a_federated_token_says() {
+    let trust = |issuer: &str, subject: &str, audience: &str| json!([{"clientId": "client", "federated": [{"issuer": issuer, "subject": subject, "audience": audience}]}]);
+    let (issuer, audience) = ("https://cluster.test", "api://AzureADTokenExchange");
+    for (apps, code) in [
+        (trust(issuer, "me", audience), Value::Null),
+        (trust("https://other.test", "me", audience), json!(700_211)),
+        (trust(issuer, "other", audience), json!(700_213)),
+        (trust(issuer, "me", "api://other"), json!(700_212)),
+    ] {
+        let simulated = SignIn::new(apps, Proof::Secret("unused".into())).await;
+        assert_eq!(show(&simulated, "client", &service_account("me")).await.1, code);
+        simulated.set(json!({"clock_ahead_s": 3600})).await;
+        let late = show(&simulated, "client", &service_account("me")).await.1;
+        assert_eq!(late, if code.is_null() { json!(700_024) } else { code });
+    }
 }
