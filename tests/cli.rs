@@ -30,7 +30,11 @@ struct Simulator(Child, String);
 
 impl Simulator {
     fn start(directory: &TempDir) -> Self {
-        let mut command = program(directory, &["simulator", "--listen", "127.0.0.1:0"]);
+        Self::with(directory, &[])
+    }
+
+    fn with(directory: &TempDir, arguments: &[&str]) -> Self {
+        let mut command = program(directory, &[&["simulator", "--listen", "127.0.0.1:0"][..], arguments].concat());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
@@ -147,6 +151,45 @@ fn exit_codes_tell_usage_configuration_and_reach_apart() {
     let broker = ["submit", "in", "--set", "broker.url=amqp://u:p@127.0.0.1:9"];
     std::fs::write(directory.path().join("in"), "{}").unwrap();
     assert_eq!(run(&directory, &broker).status.code(), Some(69));
+}
+
+#[test]
+fn each_credential_signs_in_and_a_refusal_is_told_in_words() {
+    let directory = TempDir::new().unwrap();
+    let pem = include_str!("graph/keys/pkcs8.pem");
+    let certificate = &pem[pem.find("-----BEGIN CERTIFICATE").unwrap()..];
+    let tenant = json!({"tenantId": "tenant", "apps": [
+        {"clientId": "client", "secret": "right", "certificate": certificate},
+        {"clientId": "own", "managedIdentity": "system"}]});
+    for (name, text) in [("tenant.json", tenant.to_string()), ("app.pem", pem.to_owned()), ("in", String::new())] {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    let simulator = Simulator::with(&directory, &["--tenant", "tenant.json"]);
+    let signed_in = |more: &[(&str, &str)], flags: &[&str]| {
+        let flags = flags.iter().flat_map(|flag| ["--set", flag]);
+        let mut command = program(&directory, &["run", "in"]);
+        let done = command.envs(settings(&simulator.1)).envs(more.iter().copied()).args(flags).output().unwrap();
+        (done.status.code(), text(&done.stderr))
+    };
+    let (code, told) = signed_in(&[], &[]);
+    assert!(code == Some(64) && told.contains("the client secret is wrong") && !told.contains(SECRET), "{told}");
+    let by_certificate = ["graph.credential=certificate", "graph.certificate_file=app.pem"];
+    let machine = ("AZURE_POD_IDENTITY_AUTHORITY_HOST", simulator.1.as_str());
+    let endpoint = format!("{}/msi/token", simulator.1);
+    let service = [("IDENTITY_ENDPOINT", endpoint.as_str()), ("IDENTITY_HEADER", "h")];
+    for (more, flags) in [
+        (&[][..], &["graph.client_secret=right"][..]),
+        (&[], &by_certificate),
+        (&[machine], &["graph.credential=managed-identity", "graph.client_id=own"]),
+        (&service, &["graph.credential=managed-identity", "graph.client_id=own"]),
+    ] {
+        let (code, told) = signed_in(more, flags);
+        assert_eq!(code, Some(0), "{flags:?}: {told}");
+    }
+    let (code, told) = signed_in(&[("AZURE_FEDERATED_TOKEN_FILE", "app.pem")], &["graph.credential=federated"]);
+    assert!(code == Some(64) && told.contains("holds no signed token"), "{told}");
+    let (code, told) = signed_in(&[machine], &["graph.credential=managed-identity"]);
+    assert!(code == Some(64) && told.contains("no such managed identity here"), "{told}");
 }
 
 #[test]

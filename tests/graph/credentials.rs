@@ -18,7 +18,7 @@ use tempfile::NamedTempFile;
 use wiremock::ResponseTemplate;
 
 use crate::bench::{Bench, METHODS_PATH, TOKEN_PATH, list};
-use crate::sign_in::{SignIn, USERS};
+use crate::sign_in::SignIn;
 
 const REFUSED: Fault = Fault::Unavailable { reason: Reason::TokenRefused };
 const PKCS8: &str = include_str!("keys/pkcs8.pem");
@@ -90,10 +90,15 @@ async fn a_clock_that_is_off_is_told() {
     assert!(trouble.contains("clock") && trouble.contains("AADSTS700024"), "{trouble}");
 }
 
-/// Header and claims of an assertion in a form.
-fn assertion(body: &[u8]) -> (Value, Value) {
+/// An assertion in a form.
+fn sent(body: &[u8]) -> String {
     let form = String::from_utf8(body.to_vec()).unwrap();
-    let value = form.split('&').find_map(|pair| pair.strip_prefix("client_assertion=")).unwrap();
+    form.split('&').find_map(|pair| pair.strip_prefix("client_assertion=")).unwrap().to_owned()
+}
+
+/// Its header and its claims.
+fn assertion(body: &[u8]) -> (Value, Value) {
+    let value = sent(body);
     let part =
         |at| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(value.split('.').nth(at).unwrap()).unwrap()).unwrap();
     (part(0), part(1))
@@ -189,7 +194,7 @@ async fn a_federated_token_is_read_anew_for_every_token() {
     std::fs::write(&file, service_account(worker)).unwrap();
     simulated.until_ready().await;
     let found = list(&simulated.graph).await;
-    assert_eq!(found, Err(Fault::Permanent { reason: Reason::UserNotFound }), "{USERS} users, and not this one");
+    assert_eq!(found, Err(Fault::Permanent { reason: Reason::UserNotFound }), "the token works");
 }
 
 #[rstest]
@@ -204,4 +209,66 @@ async fn a_file_without_a_token_is_told_and_nothing_is_sent(#[case] text: &str) 
     let trouble = bench.graph.token_trouble().unwrap();
     assert!(trouble.contains("no signed token") && !trouble.contains("hunter2"), "{trouble}");
     assert_eq!(bench.requests(TOKEN_PATH).await.len(), 0);
+}
+
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// Shows an assertion to the simulator itself; tells status and code.
+async fn show(simulated: &SignIn, client_id: &str, text: &str, kind: &str) -> (u16, Value) {
+    let form = [
+        ("client_id", client_id),
+        ("scope", "https://graph.microsoft.com/.default"),
+        ("grant_type", "client_credentials"),
+        ("client_assertion_type", kind),
+        ("client_assertion", text),
+    ];
+    let sent = simulated.http.post(format!("{}{TOKEN_PATH}", simulated.root)).form(&form).send().await.unwrap();
+    let status = sent.status().as_u16();
+    let body: Value = sent.json().await.unwrap();
+    (status, body["error_codes"][0].clone())
+}
+
+#[tokio::test]
+async fn the_simulated_tenant_checks_an_assertion_to_the_last_bit() {
+    let apps = json!([{"clientId": "client", "certificate": certificate(PKCS8)},
+                      {"clientId": "other", "certificate": certificate(PKCS8)}, {"clientId": "plain", "secret": "s"}]);
+    let file = file(PKCS8);
+    let simulated = SignIn::new(apps, by_certificate(&file)).await;
+    let bench = Bench::without_tokens(|settings| settings.proof = by_certificate(&file)).await;
+    bench.grant(|_| json!({"access_token": "token", "expires_in": 3599})).await;
+    bench.graph.sign_in().await.unwrap();
+    let elsewhere = sent(&bench.requests(TOKEN_PATH).await[0].body);
+    let mut parts: Vec<&str> = elsewhere.split('.').collect();
+    let other_claims = URL_SAFE_NO_PAD.encode(json!({"iss": "client", "sub": "client"}).to_string());
+    parts[1] = &other_claims;
+    let forged = parts.join(".");
+    for (client_id, text, kind, status, code) in [
+        ("client", elsewhere.as_str(), ASSERTION_TYPE, 401, 700_023),
+        ("other", &elsewhere, ASSERTION_TYPE, 401, 700_021),
+        ("plain", &elsewhere, ASSERTION_TYPE, 401, 700_027),
+        ("nobody", &elsewhere, ASSERTION_TYPE, 400, 700_016),
+        ("client", &forged, ASSERTION_TYPE, 401, 700_027),
+        ("client", "not.a.token", ASSERTION_TYPE, 400, 50_027),
+        ("client", &elsewhere, "", 400, 900_144),
+    ] {
+        assert_eq!(show(&simulated, client_id, text, kind).await, (status, json!(code)), "{client_id} {text}");
+    }
+}
+
+#[tokio::test]
+async fn the_simulated_tenant_compares_what_a_federated_token_says() {
+    let trust = |issuer: &str, subject: &str, audience: &str| json!([{"clientId": "client", "federated": [{"issuer": issuer, "subject": subject, "audience": audience}]}]);
+    let (issuer, audience) = ("https://cluster.test", "api://AzureADTokenExchange");
+    for (apps, code) in [
+        (trust(issuer, "me", audience), Value::Null),
+        (trust("https://other.test", "me", audience), json!(700_211)),
+        (trust(issuer, "other", audience), json!(700_213)),
+        (trust(issuer, "me", "api://other"), json!(700_212)),
+    ] {
+        let simulated = SignIn::new(apps, Proof::Secret("unused".into())).await;
+        assert_eq!(show(&simulated, "client", &service_account("me"), ASSERTION_TYPE).await.1, code);
+        simulated.set(json!({"clock_ahead_s": 3600})).await;
+        let late = show(&simulated, "client", &service_account("me"), ASSERTION_TYPE).await.1;
+        assert_eq!(late, if code.is_null() { json!(700_024) } else { code });
+    }
 }

@@ -1,10 +1,10 @@
 //! What the identity service refuses: what passes is tried again, what lasts is told, and nothing private is.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
-use mfa_reset::adapters::graph::{Graph, Proof};
+use mfa_reset::adapters::graph::Proof;
 use mfa_reset::domain::outcome::Fault;
 use mfa_reset::domain::reason::Reason;
 use serde_json::{Value, json};
@@ -104,16 +104,12 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
-}
-
-async fn signed_in(graph: &Graph) {
-    assert_eq!(graph.sign_in().await, Err(REFUSED));
 }
 
 #[tokio::test]
@@ -128,10 +124,8 @@ async fn the_log_says_why_and_nothing_private() {
     let _guard = tracing::subscriber::set_default(subscriber);
     let bench = Bench::without_tokens(|_| {}).await;
     bench.answer(TOKEN_PATH, |_, _| error(401, "invalid_client", 7_000_222)).await;
-    signed_in(&bench.graph).await;
+    assert_eq!(bench.graph.sign_in().await, Err(REFUSED));
     let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(logged.contains("the client secret has expired: make a new one (AADSTS7000222)"), "{logged}");
     assert!(!logged.contains("canary") && !logged.contains("ada@"), "{logged}");
-    let fault = format!("{REFUSED:?} {REFUSED}");
-    assert!(!fault.contains("canary"), "{fault}");
 }

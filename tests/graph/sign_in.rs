@@ -11,8 +11,6 @@ use tokio::task::JoinSet;
 
 use crate::bench::settings;
 
-pub const USERS: usize = 1;
-
 /// A served tenant and a Graph that signs in to it, until it is dropped.
 pub struct SignIn {
     pub graph: Graph,
@@ -32,7 +30,7 @@ impl SignIn {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let root = format!("http://{}", listener.local_addr().unwrap());
         let tenant = Some(json!({"tenantId": "tenant", "apps": apps}));
-        let options = Options { tenant, users: USERS, ..Options::default() };
+        let options = Options { tenant, users: 1, ..Options::default() };
         let mut server = JoinSet::new();
         server.spawn(async move { simulator::serve(listener, options, std::future::pending()).await.unwrap() });
         let mut settings = settings(&root, &root, &Arc::default());
