@@ -16,7 +16,7 @@ use super::fault::Faults;
 use super::generate;
 use super::journal::{Entry, Journal};
 use super::operation::{self, Operation, Route};
-use super::routes::{emails, memberships, methods, phones, preferences, requirements, roles, users};
+use super::routes::{emails, hardware, memberships, methods, phones, preferences, qr_code, requirements, roles, users};
 use super::tenant::{Tenant, User};
 use super::tenant_file::{self, InvalidTenant};
 use super::throttle::{self, Bucket};
@@ -170,13 +170,15 @@ impl World {
             Operation::ListRoleAssignments => roles::assignments(self, call, roles),
             Operation::ListRoleEligibilities => roles::eligibilities(self, call, roles),
             Operation::ListMethods => methods::list(self, call, key, id, roles),
+            Operation::ListTyped if name == Some("qrCodePinMethod") && id.is_some() => {
+                qr_code::get(self, call, key, id.unwrap_or_default(), roles)
+            }
+            Operation::ListHardwareTokens => hardware::list(self, call, roles),
             Operation::ListTyped => methods::list_typed(self, call, key, name.unwrap_or_default(), id, roles),
             Operation::DeleteMethod => methods::delete(self, call, key, name.unwrap_or_default(), id, roles),
-            Operation::AddMethod if name == Some("emailMethods") => emails::add(self, call, key, roles),
-            Operation::AddMethod => phones::add(self, call, key, roles),
-            Operation::ChangeMethod if name == Some("emailMethods") => emails::change(self, call, key, id, roles),
-            Operation::ChangeMethod => phones::change(self, call, key, id, roles),
-            Operation::SetSmsSignIn => phones::set_sms_sign_in(self, call, key, id, roles),
+            Operation::AddMethod | Operation::ChangeMethod | Operation::SetSmsSignIn => {
+                self.route_change(call, route, roles)
+            }
             Operation::GetRequirements => requirements::get(self, call, key, roles),
             Operation::SetRequirements => requirements::set(self, call, key, roles),
             Operation::GetSignInPreferences => preferences::get(self, call, key, roles),
@@ -187,6 +189,20 @@ impl World {
             Operation::Token | Operation::Batch | Operation::Unknown => {
                 Reply::no_segment(operation::missing(call, &self.settings.choices))
             }
+        }
+    }
+
+    /// Carries out what adds or changes a method.
+    fn route_change(&mut self, call: &Call, route: &Route, roles: &[String]) -> Reply {
+        let key = route.user.as_deref().unwrap_or_default();
+        let id = route.id.as_deref();
+        match (route.operation, route.name.as_deref()) {
+            (Operation::AddMethod, Some("emailMethods")) => emails::add(self, call, key, roles),
+            (Operation::AddMethod, _) => phones::add(self, call, key, roles),
+            (Operation::SetSmsSignIn, _) => phones::set_sms_sign_in(self, call, key, id, roles),
+            (_, Some("emailMethods")) => emails::change(self, call, key, id, roles),
+            (_, Some("qrCodePinMethod")) => qr_code::remove(self, call, key, id.unwrap_or_default(), roles),
+            _ => phones::change(self, call, key, id, roles),
         }
     }
 
