@@ -17,6 +17,8 @@ mod changing;
 mod clouds;
 #[path = "simulator/defaults.rs"]
 mod defaults;
+#[path = "simulator/passes.rs"]
+mod passes;
 #[path = "simulator/people.rs"]
 mod people;
 #[path = "simulator/types.rs"]

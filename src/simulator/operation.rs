@@ -29,6 +29,7 @@ pub enum Operation {
     GetRequirements,
     SetRequirements,
     ListHardwareTokens,
+    ResetPassword,
     Batch,
     /// A known path with the wrong verb.
     WrongVerb,
@@ -96,6 +97,7 @@ impl Route {
         let operation = match (call.method.as_str(), rest) {
             ("GET", ["methods"] | ["methods", _]) if here("methods") => Operation::ListMethods,
             ("DELETE", ["methods", _]) if here("methods") => Operation::DeleteMethod,
+            ("POST", ["methods", _, "resetPassword"]) if here("methods") => Operation::ResetPassword,
             (_, ["methods", ..]) if here("methods") => Operation::WrongVerb,
             (verb, ["signInPreferences"]) if beta => {
                 one(verb, Operation::GetSignInPreferences, Operation::SetSignInPreferences)
@@ -130,7 +132,7 @@ fn typed(verb: &str, rest: &[&str]) -> Operation {
         }
         (_, ["qrCodePinMethod", ..]) => Operation::Unknown,
         ("POST", ["phoneMethods", _, "enableSmsSignIn" | "disableSmsSignIn"]) => Operation::SetSmsSignIn,
-        ("POST", ["phoneMethods" | "emailMethods"]) => Operation::AddMethod,
+        ("POST", ["phoneMethods" | "emailMethods" | "temporaryAccessPassMethods"]) => Operation::AddMethod,
         ("PATCH", ["phoneMethods" | "emailMethods", _]) => Operation::ChangeMethod,
         ("GET", [_] | [_, _]) => Operation::ListTyped,
         ("DELETE", [_, _]) => Operation::DeleteMethod,
