@@ -140,6 +140,7 @@ impl<P: Ports> Reset<'_, P> {
         let asked = self.ports.now();
         let facts = Facts { last_reset, ..self.ports.survey(&user).await? };
         if let Some(plan) = &mut progress.plan {
+            plan.spare_unread(&facts.unread, facts.beta);
             plan.reconcile(&facts.methods, asked);
         }
         let decision = guard::decide(request, &user, &facts, &self.rules.policy, self.ports.now());

@@ -113,7 +113,7 @@ fn build(seed: &str, about: Value, outcome: &Outcome, facts: &Facts<'_>, envelop
         "reason_code": outcome.reason,
         "summary": summary::summary(outcome),
         "work_note": summary::work_note(outcome),
-        "user_text": summary::user_text(outcome.kind),
+        "user_text": summary::user_text(outcome),
         "verified": outcome.verified,
         "sessions_revoked": outcome.sessions_revoked,
         "methods_removed": outcome.methods.iter().filter(|method| removed(method.result)).count(),

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::method::{Method, MethodType};
+use super::outcome::Unread;
 use super::preference::Preference;
 use super::reason::Reason;
 use super::request::Request;
@@ -79,15 +80,6 @@ pub enum Lookup<T> {
     NotLicensed,
     /// A page or the whole answer is missing.
     Failed,
-}
-
-/// Why the methods of a type could not be listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unread {
-    /// This cloud does not have the collection.
-    Missing,
-    /// The application may not read it.
-    Forbidden,
 }
 
 /// What is known about the target, read while the job holds the user.

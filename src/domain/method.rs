@@ -81,7 +81,8 @@ pub struct Entry {
     pub collection: Option<Collection>,
     /// Its place in a plan: smaller goes first. Mobile is late because alternate mobile depends on it.
     pub order: u8,
-    /// Whether every user's method of this type has the same id.
+    /// Whether the id outlives the registration, so that it alone proves nothing: phones, email and password have the same
+    /// for every user, a hardware token keeps its own when it is assigned again, and a QR code is removed without one.
     pub shared_id: bool,
 }
 
@@ -116,10 +117,10 @@ pub const TABLE: [Entry; 15] = [
     entry(MethodType::WindowsHello, "windows_hello", "windowsHelloForBusinessAuthenticationMethod", v1("windowsHelloForBusinessMethods"), 7, false),
     entry(MethodType::MicrosoftAuthenticator, "microsoft_authenticator", "microsoftAuthenticatorAuthenticationMethod", v1("microsoftAuthenticatorMethods"), 10, false),
     entry(MethodType::SoftwareOath, "software_oath", "softwareOathAuthenticationMethod", v1("softwareOathMethods"), 9, false),
-    entry(MethodType::HardwareOath, "hardware_oath", "hardwareOathAuthenticationMethod", beta("hardwareOathMethods", false), 1, false),
+    entry(MethodType::HardwareOath, "hardware_oath", "hardwareOathAuthenticationMethod", beta("hardwareOathMethods", false), 1, true),
     entry(MethodType::TemporaryAccessPass, "temporary_access_pass", "temporaryAccessPassAuthenticationMethod", v1("temporaryAccessPassMethods"), 13, false),
     entry(MethodType::PlatformCredential, "platform_credential", "platformCredentialAuthenticationMethod", v1("platformCredentialMethods"), 8, false),
-    entry(MethodType::QrCodePin, "qr_code_pin", "qrCodePinAuthenticationMethod", beta("qrCodePinMethod", true), 3, false),
+    entry(MethodType::QrCodePin, "qr_code_pin", "qrCodePinAuthenticationMethod", beta("qrCodePinMethod", true), 3, true),
     entry(MethodType::External, "external", "externalAuthenticationMethod", v1("externalAuthenticationMethods"), 2, false),
     entry(MethodType::Unknown, "unknown", "", None, 14, false),
 ];
@@ -212,6 +213,17 @@ impl Method {
     /// Whether `listed` is this very method: the same id and, where ids are shared, the same value.
     pub fn is(&self, listed: &Self) -> bool {
         self.same_place(listed) && self.digest == listed.digest
+    }
+
+    /// Whether `listed` cannot be told from this method: the same place, and no other value as far as values are known.
+    pub fn may_be(&self, listed: &Self) -> bool {
+        let known = self.digest.is_some() && listed.digest.is_some();
+        self.same_place(listed) && (!known || self.digest == listed.digest)
+    }
+
+    /// Whether values prove that `listed` is this very method.
+    pub fn is_proved(&self, listed: &Self) -> bool {
+        self.digest.is_some() && self.is(listed)
     }
 
     /// Whether `listed` has the same type and id, whatever its value.

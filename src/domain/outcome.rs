@@ -136,6 +136,33 @@ impl MethodResult {
     }
 }
 
+/// Why the methods of a type could not be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    /// This cloud does not have the collection.
+    Missing,
+    /// The application may not read it.
+    Forbidden,
+}
+
+impl Unread {
+    /// What that means for a method or step.
+    pub const fn result(self) -> MethodResult {
+        match self {
+            Self::Missing => MethodResult::Unsupported,
+            Self::Forbidden => MethodResult::Forbidden,
+        }
+    }
+
+    /// Why.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Missing => Reason::UnsupportedMethod,
+            Self::Forbidden => Reason::Forbidden,
+        }
+    }
+}
+
 /// One method of the result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MethodReport {

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::method::Api;
+use super::method::{Api, MethodType, PASSWORDLESS};
 use super::outcome::{MethodReport, MethodResult};
 use super::reason::Reason;
 pub use step::{Action, Next, Reach, Refusal, Setting, State, Step};
@@ -35,8 +35,10 @@ pub struct Plan {
     /// Graph's clock at the survey.
     pub surveyed_at: Timestamp,
     /// Why what is left alone leaves the reset incomplete, if it does.
+    #[serde(default, rename = "incomplete_because")]
     pub incomplete: Option<Reason>,
     /// Whether the request asks for removals at all.
+    #[serde(default)]
     pub removes: bool,
     /// Steps changed since they were last written down.
     #[serde(skip)]
@@ -59,6 +61,7 @@ impl Plan {
     /// anything else, as long as a pass gets anywhere, and a little longer; then it is settled as blocked.
     pub fn next_step(&mut self) -> Next {
         loop {
+            self.follow_mobile();
             let open = self.steps.iter().position(|step| step.is_open() && step.put_off.is_none());
             let waiting = self.steps[..open.unwrap_or(self.steps.len())].iter().any(|step| step.put_off.is_some());
             let barrier = open.is_none_or(|open| !self.steps[open].action.is_removing());
@@ -67,6 +70,24 @@ impl Plan {
             }
             if let Some(wait) = self.end_pass() {
                 return Next::Wait(wait);
+            }
+        }
+    }
+
+    /// Signing in by SMS belongs to the number that was asked for: where that is not set, neither is this.
+    fn follow_mobile(&mut self) {
+        let unset = |step: &Step| match (&step.action, &step.state) {
+            (Action::SetValue(set), State::Done { result, .. }) => {
+                set.method_type == MethodType::PhoneMobile && !result.is_set()
+            }
+            _ => false,
+        };
+        if !self.steps.iter().any(unset) {
+            return;
+        }
+        for index in 0..self.steps.len() {
+            if self.steps[index].is_open() && matches!(self.steps[index].action, Action::SetSmsSignIn { .. }) {
+                self.settle(index, MethodResult::Failed, Some(Reason::NotApplied));
             }
         }
     }
@@ -119,6 +140,8 @@ impl Plan {
                 setting.replaces = false;
                 self.steps[index].state = State::Open;
             }
+            // A new phone may not be known everywhere yet.
+            Action::SetSmsSignIn { .. } => self.put_off(index, Refusal::Other),
             _ => self.settle(index, MethodResult::Failed, Some(Reason::GraphRefused)),
         }
         self.changed.insert(index);
@@ -154,29 +177,25 @@ impl Plan {
         self.steps.iter().any(Step::is_open)
     }
 
-    /// Whether a list proves what the steps did.
-    pub fn can_be_verified(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step.action, Action::Remove(_) | Action::SetValue(_)))
-    }
-
-    /// Which methods a list has to tell of.
+    /// Which methods a list has to tell of: those of steps that it has to settle or to prove.
     pub fn reach(&self) -> Reach {
         let mut reach = Reach::default();
-        for step in &self.steps {
-            let (kind, collection) = match &step.action {
-                Action::Remove(method) => (method.method_type, method.collection()),
-                Action::SetValue(setting) => (setting.method_type, setting.method_type.entry().collection),
-                _ => continue,
+        for step in self.steps.iter().filter(|step| step.needs_list()) {
+            let Some(kind) = step.action.method_type() else { continue };
+            let collection = match &step.action {
+                Action::Remove(method) => method.collection(),
+                _ => kind.entry().collection,
             };
             reach.types.insert(kind);
             reach.beta |= collection.is_some_and(|collection| collection.api == Api::Beta);
+            reach.passwordless |= collection == Some(PASSWORDLESS);
         }
         reach
     }
 
     /// Whether any call may have changed something.
     pub fn has_begun(&self) -> bool {
-        self.steps.iter().any(|step| step.state != State::Open || step.doubted_since.is_some())
+        self.steps.iter().any(Step::has_begun)
     }
 }
 
@@ -184,7 +203,7 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::domain::guard::Facts;
-    use crate::domain::method::{Method, MethodType};
+    use crate::domain::method::Method;
     use crate::domain::preference::Preference;
     use crate::domain::profile::{AUTHENTICATOR_AAGUIDS, BUILT_IN, Profiles};
     use crate::domain::request::{Envelope, Lane, Request};
@@ -222,7 +241,7 @@ mod tests {
             Action::SetDefault(preference) => preference.name(),
             Action::SetValue(setting) if setting.replaces => "replace",
             Action::SetValue(_) => "add",
-            Action::SetSmsSignIn(_) => "sms sign-in",
+            Action::SetSmsSignIn { .. } => "sms sign-in",
             Action::SetPerUserMfa(_) => "per-user mfa",
             Action::Remove(method) => everything()
                 .iter()
@@ -334,7 +353,7 @@ mod tests {
         check(State::Open, &[], phone, 9, done(MethodResult::AlreadyAbsent));
         check(sent(), std::slice::from_ref(&other), phone, 9, done(MethodResult::ReplacedSince));
         check(State::Open, &[other], phone, 9, done(MethodResult::ReplacedSince));
-        check(State::Open, &[hidden], phone, 9, done(MethodResult::ReplacedSince));
+        check(State::Open, &[hidden], phone, 9, done(MethodResult::Ambiguous));
         check(State::Open, &[method(phone)], phone, 9999, State::Open);
         check(sent(), &[method(phone)], phone, 59, State::Open);
         check(sent(), &[method(phone)], phone, 61, done(MethodResult::Ambiguous));
@@ -383,6 +402,7 @@ mod tests {
         // Something stays that can be the default.
         check("authenticator", Preference::Push, &[App, Mobile], &["sms", app]);
         check("lost-phone", Preference::Push, &[App, Office], &["voiceOffice", app]);
+        check("authenticator", Preference::Oath, &[App, Token, Mobile], &["sms", app]);
         // What stays bears it, or nothing can.
         check("authenticator", Preference::Sms, &[App, Mobile], &[app]);
         check("authenticator", Preference::Push, &[App, Fido2], &[app]);
@@ -502,7 +522,7 @@ mod tests {
 
     #[test]
     fn a_type_that_could_not_be_listed_is_named_where_it_matters() {
-        use crate::domain::guard::Unread;
+        use crate::domain::outcome::Unread;
         let plan = |profile| {
             let unread = vec![(MethodType::Fido2, Unread::Missing), (MethodType::PhoneMobile, Unread::Forbidden)];
             let facts = Facts { unread, ..Facts::of(&[]) };

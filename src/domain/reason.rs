@@ -20,6 +20,7 @@ pub enum Reason {
     SyncedPasskey,
     NoRegistrationTime,
     NotApplied,
+    ReplacedSince,
     NotFoundButListed,
     Forbidden,
     GraphRefused,
@@ -74,18 +75,19 @@ const fn row(
 
 /// The table, in the order of the enum.
 #[rustfmt::skip]
-pub const TABLE: [Entry; 33] = [
+pub const TABLE: [Entry; 34] = [
     row(Reason::Done, "done", &[Succeeded], false, "every step was done and verified", "nothing"),
     row(Reason::NothingToRemove, "nothing_to_remove", &[NothingToDo], false, "the user had no method that the profile removes; every other step was done", "nothing"),
     row(Reason::DryRun, "dry_run", &[Planned], false, "the request asked for the plan only", "send it again without dry_run to carry it out"),
     row(Reason::Residual, "residual", &[Partial], true, "a removed method is still listed after the wait for Graph's lag", "list the user's methods in a few minutes; ask again if it is still there"),
-    row(Reason::Ambiguous, "ambiguous", &[Partial, Failed], false, "a phone or address was sent for removal, the answer was lost, and the same value is listed now: old or registered anew cannot be told", "ask the user whether it is theirs; remove it by hand or ask again under a new id"),
+    row(Reason::Ambiguous, "ambiguous", &[Partial, Failed], false, "a change was sent, its answer was lost, and what is there now may be old or newer: that cannot be told", "ask the user what is theirs; set it right by hand or ask again under a new id"),
     row(Reason::BlockedDefault, "blocked_default", &[Partial, Failed], false, "Graph keeps the user's default method while others stay", "ask the user to choose another default sign-in method under My Security Info and send the request again, or ask for a profile that removes the others too"),
     row(Reason::BlockedDependency, "blocked_dependency", &[Partial, Failed], false, "Graph keeps the mobile phone while the alternate mobile phone is registered", "ask for a profile that removes both phones"),
     row(Reason::UnsupportedMethod, "unsupported_method", &[Partial, Failed], false, "the user has, or may have, a method of a type that cannot be removed or listed in this cloud or without the beta API", "look at the user's methods in the Entra admin center"),
     row(Reason::SyncedPasskey, "synced_passkey", &[], false, "the passkey is synchronised between devices by a provider, so it may be on the lost phone too", "ask the user where else they are signed in with that provider; remove it by hand if in doubt"),
     row(Reason::NoRegistrationTime, "no_registration_time", &[], false, "Graph does not tell when the method was registered, so it is kept", "ask the user whether it is theirs; ask for its removal by id if not"),
     row(Reason::NotApplied, "not_applied", &[Partial, Failed], true, "a phone or address that was set is not listed", "list the user's methods in a few minutes; ask again if it is still missing"),
+    row(Reason::ReplacedSince, "replaced_since", &[Partial, Failed], false, "somebody else set the phone or address after the plan was made, so it was left alone", "ask who did; ask again under a new id if it is still wanted"),
     row(Reason::NotFoundButListed, "not_found_but_listed", &[Partial, Failed], true, "Graph answers 404 to the removal and goes on listing the method", "try again later; open a case with Microsoft if it stays"),
     row(Reason::Forbidden, "forbidden", &[Partial, Failed], false, "Graph answers 403: the app lacks a permission, or the user is in a restricted management unit", "compare the app's permissions with the README; look at the user's administrative units"),
     row(Reason::GraphRefused, "graph_refused", &[Partial, Failed], false, "Graph refuses the call for a reason that will not pass", "look up the client-request-id of the audit record with Microsoft"),

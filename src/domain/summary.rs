@@ -50,7 +50,9 @@ pub fn of_plan(plan: &Plan, stopped: Option<(Reason, Option<String>)>) -> Outcom
         plan.steps.iter().map(told).filter_map(|(step, (result, reason))| step_report(step, result, reason)).collect();
     let changed = |step: &Step| {
         let (result, _) = settled(step);
-        matches!(result, Some(MethodResult::Removed | MethodResult::Done))
+        let in_doubt = result == Some(MethodResult::Ambiguous) && !matches!(step.action, Action::Remove(_));
+        in_doubt
+            || matches!(result, Some(MethodResult::Removed | MethodResult::Done))
             || matches!(step.state, State::Sent { .. } | State::NotFound)
     };
     let revoked = |step: &Step| settled(step).0.is_some_and(MethodResult::is_set);
@@ -103,9 +105,14 @@ fn verdict(plan: &Plan, removals: &[MethodReport], steps: &[StepReport]) -> Reas
     let first = first.or_else(|| removals.iter().find_map(wrong)).or(unset).or(plan.incomplete);
     match first {
         Some(reason) => reason,
-        None if plan.removes && removals.is_empty() => Reason::NothingToRemove,
+        None if plan.removes && removals.is_empty() && !steps.iter().any(sets) => Reason::NothingToRemove,
         None => Reason::Done,
     }
+}
+
+/// Whether a step set something.
+fn sets(step: &StepReport) -> bool {
+    step.step != "revoke_sessions" && step.result == Some(MethodResult::Done)
 }
 
 /// The reason behind what went wrong with a method or step.
@@ -114,6 +121,8 @@ fn cause(result: MethodResult, reason: Option<Reason>) -> Reason {
         MethodResult::BlockedDefault => Reason::BlockedDefault,
         MethodResult::BlockedDependency => Reason::BlockedDependency,
         MethodResult::Ambiguous => Reason::Ambiguous,
+        MethodResult::ReplacedSince => Reason::ReplacedSince,
+        MethodResult::Unsupported => Reason::UnsupportedMethod,
         MethodResult::Forbidden => Reason::Forbidden,
         _ => reason.unwrap_or(Reason::GraphRefused),
     }
@@ -138,7 +147,7 @@ fn step_report(step: &Step, result: Option<MethodResult>, reason_code: Option<Re
         Action::SetDefault(_) => (CHANGE_DEFAULT, None),
         Action::SetValue(Setting { method_type: MethodType::Email, .. }) => ("set_email", Some(MethodType::Email)),
         Action::SetValue(setting) => ("set_phones", Some(setting.method_type)),
-        Action::SetSmsSignIn(_) => (SMS_SIGN_IN, None),
+        Action::SetSmsSignIn { .. } => (SMS_SIGN_IN, None),
         Action::SetPerUserMfa(_) => ("set_per_user_mfa", None),
     };
     let reason_code = reason_code.filter(|_| !result.is_some_and(MethodResult::is_set));
@@ -177,12 +186,17 @@ pub fn work_note(outcome: &Outcome) -> String {
 }
 
 /// What the person whose methods were reset may read; it gives nothing away.
-pub const fn user_text(kind: OutcomeKind) -> &'static str {
-    match kind {
-        OutcomeKind::Succeeded => {
+pub fn user_text(outcome: &Outcome) -> &'static str {
+    let removed = outcome.methods.iter().any(|method| method.result == Some(MethodResult::Removed));
+    match outcome.kind {
+        OutcomeKind::Succeeded if removed => {
             "Your sign-in methods were reset. Sign in again and register a new method when you are asked to."
         }
-        OutcomeKind::NothingToDo => "There was nothing to reset. You have been signed out; please sign in again.",
+        OutcomeKind::Succeeded | OutcomeKind::NothingToDo if outcome.sessions_revoked => {
+            "Your request was carried out. You have been signed out; please sign in again."
+        }
+        OutcomeKind::Succeeded => "Your request was carried out.",
+        OutcomeKind::NothingToDo => "There was nothing to reset.",
         OutcomeKind::Partial => "Not everything could be reset. The service desk will contact you.",
         OutcomeKind::Planned => "Your request was checked. Nothing has been changed.",
         OutcomeKind::Denied | OutcomeKind::Failed | OutcomeKind::Rejected => {

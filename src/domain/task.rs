@@ -56,12 +56,18 @@ impl Task {
     /// Whether methods of this type are what it is about, whichever they are.
     pub fn is_about(&self, kind: MethodType) -> bool {
         match self {
-            Self::RemoveMethods(Selection { all: true, .. }) => kind != MethodType::Password,
-            Self::RemoveMethods(Selection { types, .. }) => types.contains(&kind),
+            Self::RemoveMethods(Selection { types, .. }) => {
+                kind != MethodType::Password && (types.is_empty() || types.contains(&kind))
+            }
             Self::SetPhones(_) => Phones::TYPES.contains(&kind),
             Self::SetEmail(_) => kind == MethodType::Email,
             Self::RevokeSessions | Self::SetPerUserMfa(_) | Self::ListMethods => false,
         }
+    }
+
+    /// Whether it names this type for removal.
+    pub fn names(&self, kind: MethodType) -> bool {
+        matches!(self, Self::RemoveMethods(Selection { types, .. }) if types.contains(&kind))
     }
 
     /// Whether it calls for every method, so that one that cannot be removed leaves the reset incomplete.

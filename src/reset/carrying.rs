@@ -86,7 +86,7 @@ impl<P: Ports> Reset<'_, P> {
             Action::RevokeSessions => return self.ports.revoke_sessions(user, id).await.map(|()| Reply::Done),
             Action::Remove(method) => return self.ports.remove(user, method, id).await,
             Action::SetDefault(preference) => Change::Default(*preference),
-            Action::SetSmsSignIn(on) => Change::SmsSignIn(*on),
+            Action::SetSmsSignIn { on, .. } => Change::SmsSignIn(*on),
             Action::SetPerUserMfa(state) => Change::PerUserMfa(*state),
             Action::SetValue(Setting { method_type, digest, replaces, .. }) => {
                 let mut values = self.job.request.tasks.iter().filter_map(|task| task.value(*method_type));
@@ -101,7 +101,7 @@ impl<P: Ports> Reset<'_, P> {
     /// Proves by reading that every planned method is gone, and every value set. A method registered since is no residue.
     pub(super) async fn verify(&self, plan: &mut Plan) -> Result<(), Fault> {
         let (mut residue, mut listed) = (Vec::new(), Vec::new());
-        if plan.can_be_verified() {
+        if !plan.reach().types.is_empty() {
             for wait in LOOKS {
                 self.ports.pause(Duration::from_secs(wait)).await?;
                 listed = self.ports.list_methods(&plan.user, &plan.reach()).await?;

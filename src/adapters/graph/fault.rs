@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::answer::{Answer, Broken, Ending};
-use crate::domain::guard::Unread;
 use crate::domain::outcome::Fault;
+use crate::domain::outcome::Unread;
 use crate::domain::plan::Refusal;
 use crate::domain::reason::Reason;
 use crate::ports::Reply;

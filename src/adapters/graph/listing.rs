@@ -12,9 +12,9 @@ use super::answer::Answer;
 use super::batch::Item;
 use super::fault;
 use super::observe::{Operation, Trail};
-use crate::domain::guard::Unread;
 use crate::domain::method::{Api, Collection, Method, MethodType, PASSWORDLESS, TABLE};
 use crate::domain::outcome::Fault;
+use crate::domain::outcome::Unread;
 use crate::domain::plan::Reach;
 use crate::domain::reason::Reason;
 use crate::domain::request::Lane;
@@ -26,6 +26,8 @@ const AWAY: Fault = Fault::Transient { reason: Reason::GraphUnavailable };
 pub(super) struct Listing {
     pub(super) methods: Vec<Method>,
     pub(super) unread: Vec<(MethodType, Unread)>,
+    /// Whether the collection of passwordless registrations could not be read.
+    pub(super) no_passwordless: bool,
 }
 
 impl Graph {
@@ -44,7 +46,8 @@ impl Graph {
             let first = self.get(lane, Operation::ListMethods, self.url_of(Api::Beta, &path, None), trail).await?;
             self.add_beta(lane, user_id, first, &mut listing, trail).await?;
         }
-        let missed = listing.unread.iter().any(|(kind, _)| reach.types.contains(kind));
+        let missed = listing.unread.iter().any(|(kind, _)| reach.types.contains(kind))
+            || (listing.no_passwordless && reach.passwordless);
         if missed { Err(AWAY) } else { Ok(listing.methods) }
     }
 
@@ -58,7 +61,7 @@ impl Graph {
     ) -> Result<Listing, Fault> {
         if first.is_good() {
             let methods = self.all_pages(lane, user_id, first, trail).await?;
-            return Ok(Listing { methods, unread: Vec::new() });
+            return Ok(Listing { methods, unread: Vec::new(), no_passwordless: false });
         }
         let listing = match self.collections(lane, Api::V1, user_id, trail).await {
             Err(Fault::Permanent { .. }) => return Err(fault::permanent(&first)),
@@ -85,6 +88,7 @@ impl Graph {
             false => {
                 let beta = self.collections(lane, Api::Beta, user_id, trail).await?;
                 listing.unread.extend(beta.unread);
+                listing.no_passwordless = beta.no_passwordless;
                 beta.methods
             }
         };
@@ -110,12 +114,13 @@ impl Graph {
             .map(|(collection, _)| Item { operation: Operation::ListTyped, url: url(collection.name) })
             .collect();
         let (answers, _) = self.batch(lane, api, &items, trail).await?;
-        let mut listing = Listing { methods: Vec::new(), unread: Vec::new() };
+        let mut listing = Listing { methods: Vec::new(), unread: Vec::new(), no_passwordless: false };
         for ((collection, odata), answer) in collections.into_iter().zip(answers) {
             if answer.is_good() {
                 let rows = self.rows(lane, collection, answer, trail).await?;
                 listing.methods.extend(rows.iter().map(|row| self.method(user_id, row, odata)));
             } else if let Some(why) = fault::unread(&answer, collection.single) {
+                listing.no_passwordless |= collection == PASSWORDLESS;
                 let types = TABLE.iter().filter(|entry| entry.collection == Some(collection));
                 listing.unread.extend(types.map(|entry| (entry.method_type, why)));
             }
@@ -135,8 +140,16 @@ impl Graph {
         let text = |name: &str| row.get(name).and_then(Value::as_str);
         let odata = text("@odata.type").unwrap_or(odata);
         let method_type = MethodType::from_odata(odata, text("phoneType"));
-        let value = text("phoneNumber").or_else(|| text("emailAddress")).filter(|_| method_type.entry().shared_id);
         let registered_at = text("createdDateTime").or_else(|| text("creationDateTime"));
+        let below = |pointer: &str| row.pointer(pointer).and_then(Value::as_str);
+        let value = match method_type {
+            MethodType::PhoneMobile | MethodType::PhoneAlternateMobile | MethodType::PhoneOffice => text("phoneNumber"),
+            MethodType::Email => text("emailAddress"),
+            // What tells one registration from the next.
+            MethodType::HardwareOath => registered_at,
+            MethodType::QrCodePin => below("/standardQRCode/id").or(registered_at).or(below("/pin/createdDateTime")),
+            _ => None,
+        };
         Method {
             digest: self.digest_key.digest(method_type, user_id, value),
             aaguid: text("aaGuid").map(str::to_lowercase),

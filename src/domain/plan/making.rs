@@ -6,9 +6,11 @@ use jiff::Timestamp;
 
 use super::default::arrange;
 use super::{Action, Plan, Setting, Step};
-use crate::domain::guard::{Facts, Unread};
-use crate::domain::method::{Method, MethodType};
+use crate::domain::guard::Facts;
+use crate::domain::method::{Api, Method, MethodType, TABLE};
+use crate::domain::outcome::Unread;
 use crate::domain::outcome::{MethodReport, MethodResult};
+use crate::domain::profile::BUILT_IN;
 use crate::domain::reason::Reason;
 use crate::domain::request::Request;
 use crate::domain::task::{Phones, Removes, Task};
@@ -40,7 +42,13 @@ impl Plan {
                 false => kept.push(method),
             }
         }
-        facts.unread.iter().for_each(|(kind, why)| plan.leave_unread(*kind, *why, tasks));
+        facts.unread.iter().for_each(|(kind, why)| plan.leave_unread(*kind, *why, request));
+        if !facts.beta {
+            let hidden = TABLE.iter().filter(|entry| entry.collection.is_some_and(|place| place.api == Api::Beta));
+            let named = |kind: MethodType| tasks.iter().any(|task| task.names(kind)) && request.profile.is_none();
+            let hidden = hidden.map(|entry| entry.method_type).filter(|kind| named(*kind));
+            hidden.for_each(|kind| plan.leave_unread(kind, Unread::Missing, request));
+        }
         let preference = facts.preference.filter(|_| facts.beta);
         let successor = arrange(&mut removals, &kept, preference).map(Action::SetDefault);
         let removed: BTreeSet<MethodType> = removals.iter().map(|method| method.method_type).collect();
@@ -54,10 +62,10 @@ impl Plan {
                 Task::RemoveMethods(_) => plan.steps.extend(removing.drain(..).map(Step::open)),
                 Task::SetPhones(phones) => {
                     plan.steps.extend(removing.drain(..).map(Step::open));
-                    plan.set_values(task, facts, &removed, digest);
-                    plan.set_sms_sign_in(phones, facts);
+                    plan.set_values(task, request, facts, &removed, digest);
+                    plan.set_sms_sign_in(phones, facts, digest);
                 }
-                Task::SetEmail(_) => plan.set_values(task, facts, &removed, digest),
+                Task::SetEmail(_) => plan.set_values(task, request, facts, &removed, digest),
                 Task::SetPerUserMfa(state) => plan.steps.push(Step::open(Action::SetPerUserMfa(*state))),
                 Task::ListMethods => {}
             }
@@ -100,17 +108,18 @@ impl Plan {
     }
 
     /// Names a type that the request is about and that could not be listed.
-    fn leave_unread(&mut self, kind: MethodType, why: Unread, tasks: &[Task]) {
+    fn leave_unread(&mut self, kind: MethodType, why: Unread, request: &Request) {
+        let tasks = &request.tasks;
         let about = |task: &&Task| task.is_about(kind);
         let listing = tasks.contains(&Task::ListMethods);
         if !listing && !tasks.iter().any(|task| about(&task)) {
             return;
         }
-        let (result, reason) = match why {
-            Unread::Missing => (MethodResult::Unsupported, Reason::UnsupportedMethod),
-            Unread::Forbidden => (MethodResult::Forbidden, Reason::Forbidden),
-        };
-        if tasks.iter().filter(about).any(|task| why == Unread::Forbidden || task.wants_everything()) {
+        let (result, reason) = (why.result(), why.reason());
+        // A built-in profile removes what there can be in this cloud; who names a type wants to know.
+        let built_in = BUILT_IN.iter().any(|(name, _)| request.profile.as_deref() == Some(*name));
+        let matters = |task: &Task| why == Unread::Forbidden || !built_in || task.wants_everything();
+        if tasks.iter().filter(about).any(matters) {
             self.incomplete = Some(reason);
         }
         let unknown = MethodReport {
@@ -124,29 +133,42 @@ impl Plan {
     }
 
     /// The phones or the address that a step sets.
-    fn set_values(&mut self, task: &Task, facts: &Facts, removed: &BTreeSet<MethodType>, digest: Digest<'_>) {
+    fn set_values(
+        &mut self,
+        task: &Task,
+        request: &Request,
+        facts: &Facts,
+        removed: &BTreeSet<MethodType>,
+        digest: Digest<'_>,
+    ) {
         for kind in Phones::TYPES.into_iter().chain([MethodType::Email]) {
-            let Some(value) = task.value(kind) else { continue };
+            let Some(value) = task.value(kind).filter(|_| !request.keep.contains(&kind)) else { continue };
             let digest = digest(kind, value.expose());
             let there = facts.methods.iter().find(|method| method.method_type == kind);
             let before = there.and_then(|method| method.digest.clone());
             let (same, replaces) = (before.is_some() && before == digest, there.is_some() && !removed.contains(&kind));
             let action = Action::SetValue(Setting { method_type: kind, digest, before, replaces });
-            let step = if same { Step::settled(action, MethodResult::Unchanged) } else { Step::open(action) };
-            self.steps.push(step);
+            let unread = facts.unread.iter().find(|(unread, _)| *unread == kind);
+            self.steps.push(match unread {
+                // What cannot be listed cannot be proved either.
+                Some((_, why)) => Step::settled(action, why.result()),
+                None if same => Step::settled(action, MethodResult::Unchanged),
+                None => Step::open(action),
+            });
         }
     }
 
     /// Signing in by SMS belongs to the number, so a new one has to be told again.
-    fn set_sms_sign_in(&mut self, phones: &Phones, facts: &Facts) {
-        let (Some(wanted), Some(_)) = (phones.sms_sign_in, &phones.mobile) else { return };
+    fn set_sms_sign_in(&mut self, phones: &Phones, facts: &Facts, digest: Digest<'_>) {
+        let (Some(wanted), Some(number)) = (phones.sms_sign_in, &phones.mobile) else { return };
         let mobile = facts.methods.iter().find(|method| method.method_type == MethodType::PhoneMobile);
         let new = self.steps.iter().any(|step| {
             step.is_open()
                 && matches!(&step.action, Action::SetValue(set) if set.method_type == MethodType::PhoneMobile)
         });
         let so = !new && mobile.is_some_and(|mobile| mobile.sms_sign_in == wanted);
-        let action = Action::SetSmsSignIn(wanted);
+        let digest = digest(MethodType::PhoneMobile, number.expose());
+        let action = Action::SetSmsSignIn { on: wanted, digest };
         self.steps.push(if so { Step::settled(action, MethodResult::Unchanged) } else { Step::open(action) });
     }
 }

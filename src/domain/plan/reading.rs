@@ -3,8 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Action, Plan, Setting, State, Step};
-use crate::domain::method::Method;
+use crate::domain::method::{Method, MethodType};
 use crate::domain::outcome::MethodResult;
+use crate::domain::outcome::Unread;
 use crate::domain::reason::Reason;
 
 /// How long Graph may go on listing a method that it has deleted. Microsoft promises no figure.
@@ -23,12 +24,28 @@ impl Plan {
     pub fn is_stale(&self, index: usize, now: Timestamp) -> bool {
         let shared = match &self.steps[index].action {
             Action::Remove(method) => method.method_type.entry().shared_id,
-            Action::SetValue(_) => true,
-            Action::RevokeSessions | Action::SetDefault(_) | Action::SetSmsSignIn(_) | Action::SetPerUserMfa(_) => {
-                false
-            }
+            Action::SetValue(_) | Action::SetSmsSignIn { .. } => true,
+            Action::RevokeSessions | Action::SetDefault(_) | Action::SetPerUserMfa(_) => false,
         };
         shared && now.duration_since(self.listed_at) > FRESH
+    }
+
+    /// Settles open steps about what cannot be listed now: absence of evidence is no evidence.
+    pub fn spare_unread(&mut self, unread: &[(MethodType, Unread)], beta: bool) {
+        for index in 0..self.steps.len() {
+            let step = &self.steps[index];
+            let why = match &step.action {
+                Action::Remove(method) if !method.is_removable(beta) => Some(Unread::Missing),
+                action => {
+                    action.method_type().and_then(|kind| unread.iter().find(|(known, _)| *known == kind)).map(|it| it.1)
+                }
+            };
+            let Some(why) = why.filter(|_| step.is_open()) else { continue };
+            match step.in_doubt_since() {
+                Some(_) => self.settle(index, MethodResult::Ambiguous, None),
+                None => self.settle(index, why.result(), Some(why.reason())),
+            }
+        }
     }
 
     /// Settles what a fresh list can settle among the open removals: gone, replaced, or not to be told apart.
@@ -40,15 +57,15 @@ impl Plan {
                 (_, false) => continue,
                 (Action::Remove(planned), true) => planned,
                 (Action::SetValue(setting), true) => {
-                    self.reconcile_setting(index, &setting.clone(), listed);
+                    self.reconcile_setting(index, &setting.clone(), listed, now);
                     continue;
                 }
-                // Doing these twice does no harm.
-                (Action::RevokeSessions | Action::SetDefault(_), true) => {
+                // Doing it twice does no harm.
+                (Action::RevokeSessions, true) => {
                     self.steps[index].state = State::Open;
                     continue;
                 }
-                (Action::SetSmsSignIn(_) | Action::SetPerUserMfa(_), true) => {
+                (Action::SetDefault(_) | Action::SetSmsSignIn { .. } | Action::SetPerUserMfa(_), true) => {
                     self.reconcile_switch(index, now);
                     continue;
                 }
@@ -59,9 +76,11 @@ impl Plan {
             match (place, &step.state) {
                 (None, _) if sent.is_some() => self.settle(index, MethodResult::Removed, None),
                 (None, _) => self.settle(index, MethodResult::AlreadyAbsent, None),
-                (Some(method), _) if !planned.is(method) => self.settle(index, MethodResult::ReplacedSince, None),
                 // The id proves nothing and there is no value to compare.
-                (Some(_), _) if shared && planned.digest.is_none() => self.settle(index, MethodResult::Ambiguous, None),
+                (Some(method), _) if shared && planned.may_be(method) && !planned.is_proved(method) => {
+                    self.settle(index, MethodResult::Ambiguous, None);
+                }
+                (Some(method), _) if !planned.is(method) => self.settle(index, MethodResult::ReplacedSince, None),
                 (Some(_), _) if shared && sent.is_some_and(|at| now.duration_since(at) > GRAPH_LAG) => {
                     self.settle(index, MethodResult::Ambiguous, None);
                 }
@@ -73,16 +92,28 @@ impl Plan {
                 (Some(_), _) => {}
             }
         }
-        self.spare_default();
+        self.spare_others(listed);
     }
 
-    /// The default is changed only for the sake of a removal.
-    fn spare_default(&mut self) {
+    /// The default is changed only for the sake of a removal, and signing in by SMS only for the number that was asked for.
+    fn spare_others(&mut self, listed: &[Method]) {
         let removing = self.steps.iter().any(|step| step.is_open() && matches!(step.action, Action::Remove(_)));
+        let mobile = listed.iter().find(|method| method.method_type == MethodType::PhoneMobile);
+        let coming =
+            self.steps.iter().any(|step| step.is_open() && step.action.method_type() == Some(MethodType::PhoneMobile));
         for index in 0..self.steps.len() {
             let step = &self.steps[index];
-            if !removing && step.is_open() && matches!(step.action, Action::SetDefault(_)) {
-                self.settle(index, MethodResult::Unchanged, None);
+            match &step.action {
+                Action::SetDefault(_) if step.is_open() && !removing => {
+                    self.settle(index, MethodResult::Unchanged, None);
+                }
+                Action::SetSmsSignIn { digest, .. } if step.is_open() && !coming => {
+                    let other = mobile.is_none_or(|mobile| digest.is_none() || mobile.digest != *digest);
+                    if other {
+                        self.settle(index, MethodResult::ReplacedSince, None);
+                    }
+                }
+                _ => {}
             }
         }
     }
@@ -98,13 +129,17 @@ impl Plan {
     }
 
     /// A value that is set is done; one that is neither the new nor the old one was set by somebody else since.
-    fn reconcile_setting(&mut self, index: usize, setting: &Setting, listed: &[Method]) {
+    fn reconcile_setting(&mut self, index: usize, setting: &Setting, listed: &[Method], now: Timestamp) {
         let sent = self.steps[index].in_doubt_since();
         let there = listed.iter().find(|method| method.method_type == setting.method_type);
         match there {
             Some(method) if setting.is(method) && sent.is_some() => self.settle(index, MethodResult::Done, None),
             Some(method) if setting.is(method) => self.settle(index, MethodResult::Unchanged, None),
             Some(method) if method.digest != setting.before => self.settle(index, MethodResult::ReplacedSince, None),
+            // It was there, and somebody took it away or changed it back.
+            _ if sent.is_some_and(|at| now.duration_since(at) > GRAPH_LAG) => {
+                self.settle(index, MethodResult::Ambiguous, None);
+            }
             Some(_) | None => {
                 self.unsend(index);
                 self.steps[index].doubted_since = sent;
@@ -115,12 +150,14 @@ impl Plan {
     /// What a list does not prove: crossed-off methods that it still shows, and values set that it does not show.
     pub fn residue(&self, listed: &[Method]) -> Vec<usize> {
         let still = |step: &Step| match (&step.action, &step.state) {
-            (Action::SetValue(setting), State::Done { result: MethodResult::Done, .. }) => {
+            (Action::SetValue(setting), State::Done { result: MethodResult::Done | MethodResult::Unchanged, .. }) => {
                 !listed.iter().any(|method| setting.is(method))
             }
-            (Action::Remove(planned), State::NotFound | State::Done { result: MethodResult::Removed, .. }) => {
-                listed.iter().any(|method| planned.is(method))
-            }
+            (Action::Remove(planned), State::NotFound) => listed.iter().any(|method| planned.may_be(method)),
+            (
+                Action::Remove(planned),
+                State::Done { result: MethodResult::Removed | MethodResult::AlreadyAbsent, .. },
+            ) => listed.iter().any(|method| planned.may_be(method)),
             _ => false,
         };
         (0..self.steps.len()).filter(|index| still(&self.steps[*index])).collect()
@@ -142,7 +179,7 @@ impl Plan {
                     self.settle(index, MethodResult::Removed, None)
                 }
                 State::NotFound => self.settle(index, MethodResult::AlreadyAbsent, None),
-                State::Done { result: MethodResult::Done, .. } if left => {
+                State::Done { result: MethodResult::Done | MethodResult::Unchanged, .. } if left => {
                     self.settle(index, MethodResult::Failed, Some(Reason::NotApplied));
                 }
                 State::Done { .. } if left => self.settle(index, MethodResult::Failed, Some(Reason::Residual)),

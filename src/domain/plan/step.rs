@@ -25,13 +25,27 @@ pub enum Action {
     SetDefault(Preference),
     /// Sets a phone number or address; the value itself stays in the request.
     SetValue(Setting),
-    /// Allows or forbids signing in by SMS.
-    SetSmsSignIn(bool),
+    /// Allows or forbids signing in by SMS, for the mobile phone with this number and no other.
+    SetSmsSignIn {
+        /// Whether it is allowed.
+        on: bool,
+        /// The keyed digest of the number.
+        digest: Option<String>,
+    },
     /// Sets the per-user MFA state.
     SetPerUserMfa(MfaState),
 }
 
 impl Action {
+    /// The type of method that it is about, if a list tells of that.
+    pub(super) fn method_type(&self) -> Option<MethodType> {
+        match self {
+            Self::Remove(method) => Some(method.method_type),
+            Self::SetValue(setting) => Some(setting.method_type),
+            _ => None,
+        }
+    }
+
     /// Whether it comes in passes: what Graph refuses now may be accepted once others are gone.
     pub(super) const fn is_removing(&self) -> bool {
         matches!(self, Self::Remove(_) | Self::SetDefault(_))
@@ -100,6 +114,8 @@ pub enum Next {
 pub struct Reach {
     /// Their types.
     pub types: BTreeSet<MethodType>,
+    /// Whether a passwordless registration is among them, which has a collection of its own.
+    pub passwordless: bool,
     /// Whether some of them live in the beta API.
     pub beta: bool,
 }
@@ -128,6 +144,31 @@ impl Step {
 
     pub(super) fn settled(action: Action, result: MethodResult) -> Self {
         Self { state: State::Done { result, reason: None }, ..Self::open(action) }
+    }
+
+    /// Whether a list has to settle or to prove it.
+    pub(super) fn needs_list(&self) -> bool {
+        match self.state {
+            State::Open | State::Sent { .. } | State::NotFound => true,
+            State::Done { result, .. } => {
+                result.is_set() || matches!(result, MethodResult::Removed | MethodResult::AlreadyAbsent)
+            }
+        }
+    }
+
+    /// Whether it may have changed something.
+    pub(super) fn has_begun(&self) -> bool {
+        let untouched = [
+            MethodResult::AlreadyAbsent,
+            MethodResult::ReplacedSince,
+            MethodResult::Unchanged,
+            MethodResult::Unsupported,
+        ];
+        match self.state {
+            State::Open => self.doubted_since.is_some(),
+            State::Sent { .. } | State::NotFound => true,
+            State::Done { result, .. } => !untouched.contains(&result),
+        }
     }
 
     /// Since when a call may have taken effect whose answer is not known.
