@@ -132,7 +132,8 @@ async fn granular_permissions_open_their_own_collections_and_the_rest_is_named()
     assert_eq!(list(&tenant, &[MethodType::PhoneMobile, MethodType::Fido2], false).await, Err(AWAY));
     assert_eq!(list(&tenant, &[MethodType::QrCodePin], true).await, Err(AWAY));
     assert_eq!(remove(&tenant, &Method::new(MethodType::Fido2, "x")).await, Ok(Reply::Forbidden));
-    for kind in [MethodType::PhoneMobile, MethodType::HardwareOath] {
+    // The phone is the default and goes last.
+    for kind in [MethodType::HardwareOath, MethodType::PhoneMobile] {
         assert_eq!(remove(&tenant, of(&facts.methods, kind)).await, Ok(Reply::Done), "{kind:?}");
     }
 }

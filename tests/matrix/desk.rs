@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::answer::PLAIN;
 use crate::cell::Cell;
 use crate::hurry::{Aim, Hurried};
 use crate::tenant::{Tenant, upn};
@@ -93,7 +94,7 @@ impl Desk {
         let subject = method_of(&before, cell);
         let aim = Aim {
             tenant: &self.tenant,
-            answer: cell.answer,
+            answer: Some(cell.answer).filter(|answer| answer.name != PLAIN && !cell.is_orphan()),
             always: cell.always,
             user: before["id"].as_str().unwrap(),
             method: subject["id"].as_str().unwrap(),

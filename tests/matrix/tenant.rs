@@ -87,7 +87,12 @@ fn user(number: usize, cell: &Cell) -> Value {
             "authenticator_passkey" => json!({"aaGuid": AUTHENTICATOR_AAGUID}),
             _ => json!({}),
         };
-        json!({"type": kind.simulated, "value": format!("+1 555{number:05}{at:02}"), "properties": properties})
+        let mut method =
+            json!({"type": kind.simulated, "value": format!("+1 555{number:05}{at:02}"), "properties": properties});
+        if kind.name == cell.subject.name && cell.is_orphan() {
+            method["id"] = json!("5d2c4f0e-3f52-4a0e-9d5e-0c8b6f1f7a11");
+        }
+        method
     };
     let bears = |preference: &&str, kind: &Kind| kind.preferences.contains(preference);
     let others = PREFERENCES
