@@ -18,7 +18,11 @@ pub(super) fn arrange(removals: &mut [Method], kept: &[&Method], preference: Opt
         return None;
     }
     let catch = preference == Preference::VoiceAlternateMobile && goes(MethodType::PhoneMobile);
-    let stays = Preference::ALL.into_iter().find(|other| kept.iter().any(|method| other.may_be(method.method_type)));
+    let mut stay =
+        Preference::ALL.into_iter().filter(|other| kept.iter().any(|method| other.may_be(method.method_type)));
+    // One that a method which goes may bear too could make that the default.
+    let clear = |other: &Preference| !removals.iter().any(|method| other.may_be(method.method_type));
+    let stays = stay.clone().find(clear).or_else(|| stay.next());
     let successor = stays.or(catch.then_some(Preference::Sms));
     let last = successor.filter(|_| stays.is_none()).unwrap_or(preference);
     if stays.is_none() {
