@@ -3,6 +3,10 @@
 
 #[path = "graph/bench.rs"]
 mod bench;
+#[path = "graph/beta.rs"]
+mod beta;
+#[path = "graph/changes.rs"]
+mod changes;
 #[path = "graph/changing.rs"]
 mod changing;
 #[path = "graph/credentials.rs"]

@@ -403,6 +403,9 @@ mod tests {
         check("authenticator", Preference::Push, &[App, Mobile], &["sms", app]);
         check("lost-phone", Preference::Push, &[App, Office], &["voiceOffice", app]);
         check("authenticator", Preference::Oath, &[App, Token, Mobile], &["sms", app]);
+        // A token that goes would be the default by the code of the one that stays.
+        let tokens = [Token, MethodType::HardwareOath, App, Office];
+        check("lost-phone", Preference::Push, &tokens, &["voiceOffice", "software_oath", app]);
         // What stays bears it, or nothing can.
         check("authenticator", Preference::Sms, &[App, Mobile], &[app]);
         check("authenticator", Preference::Push, &[App, Fido2], &[app]);

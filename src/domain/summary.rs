@@ -38,9 +38,9 @@ pub fn of_plan(plan: &Plan, stopped: Option<(Reason, Option<String>)>) -> Outcom
     let open_reason = stopped.as_ref().map(|(reason, _)| *reason);
     let settled = |step: &Step| match step.state {
         State::Done { result, reason } => (Some(result), reason),
-        State::Open => (Some(MethodResult::Failed), open_reason),
-        // Called, and nobody has read since what became of it.
-        State::Sent { .. } | State::NotFound => (Some(MethodResult::Ambiguous), open_reason),
+        State::Open if step.doubted_since.is_none() => (Some(MethodResult::Failed), open_reason),
+        // Called, and nobody has read since what became of it; or Graph lagged when somebody did.
+        State::Open | State::Sent { .. } | State::NotFound => (Some(MethodResult::Ambiguous), open_reason),
     };
     let finished = stopped.is_none();
     let told = |step| (step, settled(step));
@@ -54,6 +54,7 @@ pub fn of_plan(plan: &Plan, stopped: Option<(Reason, Option<String>)>) -> Outcom
         in_doubt
             || matches!(result, Some(MethodResult::Removed | MethodResult::Done))
             || matches!(step.state, State::Sent { .. } | State::NotFound)
+            || (step.state == State::Open && step.doubted_since.is_some())
     };
     let revoked = |step: &Step| settled(step).0.is_some_and(MethodResult::is_set);
     let revocations = || plan.steps.iter().filter(|step| step.action == Action::RevokeSessions);
@@ -255,6 +256,17 @@ mod tests {
         assert_eq!(outcome.methods[0].result, Some(MethodResult::Ambiguous));
         assert_eq!(outcome.methods[1].result, Some(MethodResult::Failed));
         check(|plan| plan.not_found(0), Some(Reason::DeadlineExceeded), OutcomeKind::Partial, false);
+    }
+
+    #[test]
+    fn what_was_sent_and_is_listed_by_a_graph_that_may_lag_is_not_said_to_have_failed() {
+        let listed = [MethodType::MicrosoftAuthenticator, MethodType::SoftwareOath];
+        let lagging = |plan: &mut Plan| {
+            plan.send(0, Timestamp::UNIX_EPOCH, Uuid::nil());
+            plan.reconcile(&listed.map(|kind| Method::new(kind, kind.name())), Timestamp::UNIX_EPOCH);
+        };
+        let outcome = check(lagging, Some(Reason::ProtectedTarget), OutcomeKind::Partial, false);
+        assert_eq!(outcome.methods.iter().filter(|method| method.result == Some(MethodResult::Ambiguous)).count(), 1);
     }
 
     #[test]

@@ -23,15 +23,20 @@ use crate::bench::settings;
 const ADMIN_ROLE: &str = "62e90394-69f5-4237-9190-012177145e10";
 
 /// A served tenant, until it is dropped.
-struct Tenant {
-    root: String,
-    http: reqwest::Client,
-    graph: Arc<Graph>,
+pub struct Tenant {
+    pub root: String,
+    pub http: reqwest::Client,
+    pub graph: Arc<Graph>,
     _server: JoinSet<()>,
 }
 
 impl Tenant {
     async fn new(options: Options) -> Self {
+        Self::with(options, false).await
+    }
+
+    /// With the beta API, or without it.
+    pub async fn with(options: Options, beta: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let root = format!("http://{}", listener.local_addr().unwrap());
         let mut server = JoinSet::new();
@@ -39,20 +44,21 @@ impl Tenant {
         let mut settings = settings(&root, &root, &Arc::default());
         settings.requests_per_second = 200.0;
         settings.timeout = Duration::from_secs(2);
+        settings.beta = beta;
         let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap();
         Self { graph: Arc::new(Graph::new(settings).unwrap()), root, http, _server: server }
     }
 
-    async fn fault(&self, fault: Value) {
+    pub async fn fault(&self, fault: Value) {
         let sent = self.http.post(format!("{}/_simulator/faults", self.root)).json(&fault).send().await.unwrap();
         assert!(sent.status().is_success(), "{:?}", sent.text().await);
     }
 
-    async fn journal(&self) -> Vec<Value> {
+    pub async fn journal(&self) -> Vec<Value> {
         self.http.get(format!("{}/_simulator/journal", self.root)).send().await.unwrap().json().await.unwrap()
     }
 
-    async fn id(&self, upn: &str) -> String {
+    pub async fn id(&self, upn: &str) -> String {
         let target = Target { object_id: None, upn: Some(upn.to_owned()), mail: None };
         self.graph.resolve(Lane::Tickets, &target, &Trail::default()).await.unwrap().object_id
     }

@@ -19,14 +19,16 @@ pub(super) fn arrange(removals: &mut [Method], kept: &[&Method], preference: Opt
         return None;
     }
     let kept_can = |other: &Preference| kept.iter().any(|method| other.may_be(method.method_type));
+    // One that a method which goes may bear too could make that the default.
+    let clear = |other: &Preference| !removals.iter().any(|method| other.may_be(method.method_type));
     if let Some(stays) = kept.iter().find(|method| bears(method)) {
         // One of its kind goes on bearing it; another kind is named, so that Graph need not guess.
-        let unsaid = |other: &Preference| !removals.iter().any(|method| other.may_be(method.method_type));
-        let other = Preference::ALL.into_iter().find(|other| kept_can(other) && unsaid(other));
+        let other = Preference::ALL.into_iter().find(|other| kept_can(other) && clear(other));
         return other.filter(|_| !goes(stays.method_type));
     }
     let catch = preference == Preference::VoiceAlternateMobile && goes(MethodType::PhoneMobile);
-    let stays = Preference::ALL.into_iter().find(kept_can);
+    let stays = Preference::ALL.into_iter().find(|other| kept_can(other) && clear(other));
+    let stays = stays.or_else(|| Preference::ALL.into_iter().find(kept_can));
     let successor = stays.or(catch.then_some(Preference::Sms));
     if stays.is_none() {
         let last = successor.unwrap_or(preference);
