@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use crate::config::Needs;
 use crate::config::value::duration;
 use crate::domain::request::Lane;
+use crate::simulator::Cloud;
 pub use dead_letters::{DeadLetters, Filter, Settle};
 
 const AFTER_HELP: &str = "\
@@ -113,6 +114,9 @@ pub struct Simulator {
     /// How many requests a second it takes before it throttles; no limit if left out
     #[arg(long, value_name = "N")]
     pub rate: Option<u32>,
+    /// Which cloud it is, since some lack kinds of methods; the tenant file says if left out, else it is global
+    #[arg(long, value_enum)]
+    pub cloud: Option<Cloud>,
 }
 
 /// What is published, and whether to wait.

@@ -233,6 +233,9 @@ async fn drain(worker: &Worker, session: Session, halt: &CancellationToken, jobs
     let publisher = session.publisher();
     let goodbye = async {
         let _ = timeout_at(until(POST_SHARE), upkeep::last_post(&worker.shared, &worker.metrics, &publisher)).await;
+        if session.arrive().await.is_err() {
+            warn!("acknowledgements may be lost; their deliveries come again");
+        }
         session.close().await;
     };
     match timeout_at(until(1.0), goodbye).await {

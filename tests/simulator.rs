@@ -9,10 +9,20 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+#[path = "simulator/allowed.rs"]
+mod allowed;
 #[path = "simulator/changing.rs"]
 mod changing;
+#[path = "simulator/clouds.rs"]
+mod clouds;
 #[path = "simulator/defaults.rs"]
 mod defaults;
+#[path = "simulator/passes.rs"]
+mod passes;
+#[path = "simulator/people.rs"]
+mod people;
+#[path = "simulator/types.rs"]
+mod types;
 
 const MOBILE: &str = "3179e48a-750b-4051-897c-87b9720928f7";
 const PASSWORD: &str = "28c10230-6103-485e-b985-444c60001490";

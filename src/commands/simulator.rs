@@ -23,6 +23,7 @@ pub async fn run(args: &cli::Simulator, stop: CancellationToken) -> anyhow::Resu
         tenant,
         latency: args.latency,
         rate: args.rate.map(f64::from),
+        cloud: args.cloud,
         ..Options::default()
     };
     let listener = TcpListener::bind(args.listen).await.context("--listen")?;

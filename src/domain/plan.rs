@@ -459,6 +459,29 @@ mod tests {
     }
 
     #[test]
+    fn a_switch_sent_long_ago_is_not_turned_again_and_a_default_is_spared_once_nothing_goes() {
+        let asked = serde_json::json!([{"set_per_user_mfa": {"state": "enforced"}}]);
+        let request = request(None, &asked, &[]);
+        let check = |seconds, expected| {
+            let mut plan = Plan::make("user", &request, &Facts::of(&[]), &|_, _| None);
+            plan.send(0, Timestamp::UNIX_EPOCH, Uuid::nil());
+            plan.reconcile(&[], Timestamp::from_second(seconds).unwrap());
+            assert_eq!(plan.steps[0].state, expected);
+        };
+        check(9, State::Open);
+        check(3600, State::Done { result: MethodResult::Ambiguous, reason: None });
+
+        let listed = [method(MethodType::MicrosoftAuthenticator), method(MethodType::PhoneMobile)];
+        let facts = Facts { preference: Some(Preference::Push), ..Facts::of(&listed) };
+        let request = super::tests::request(Some("authenticator"), &serde_json::Value::Null, &[]);
+        let mut plan = Plan::make("user", &request, &facts, &|_, _| None);
+        plan.reconcile(&listed, Timestamp::UNIX_EPOCH);
+        assert_eq!(plan.steps[0].state, State::Open);
+        plan.reconcile(&listed[1..], Timestamp::UNIX_EPOCH);
+        assert_eq!(plan.steps[0].state, State::Done { result: MethodResult::Unchanged, reason: None });
+    }
+
+    #[test]
     fn what_was_registered_after_a_moment_goes_and_what_has_no_time_is_kept_and_named() {
         let steps_asked =
             serde_json::json!([{"remove_methods": {"all": true, "registered_after": "2026-11-20T00:00:00Z"}}]);

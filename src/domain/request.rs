@@ -357,6 +357,8 @@ mod tests {
         check(|body| body["kind"] = "batch".into(), "/kind");
         check(|body| body["steps"] = json!([{"list_methods": {}}]), "/steps");
         check(|body| body["profile"] = Value::Null, "/profile");
+        let email = json!([{"set_email": {"address": "a@b.test"}}]);
+        check(|body| (body["profile"], body["steps"], body["keep"]) = (Value::Null, email, json!(["email"])), "/keep");
         check(|body| *body = json!([]), "");
     }
 

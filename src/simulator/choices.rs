@@ -18,6 +18,23 @@ pub enum Wording {
     MatchesDefault,
 }
 
+/// Holds what the policy says of Temporary Access Passes. Graph itself allows 10 to 43200 minutes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PassPolicy {
+    pub enabled: bool,
+    pub minimum_minutes: u64,
+    pub maximum_minutes: u64,
+    pub default_minutes: u64,
+    pub once_only: bool,
+}
+
+impl Default for PassPolicy {
+    fn default() -> Self {
+        Self { enabled: true, minimum_minutes: 60, maximum_minutes: 480, default_minutes: 60, once_only: false }
+    }
+}
+
 /// Holds the answers of one tenant.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -31,6 +48,7 @@ pub struct Choices {
     pub sms_sign_in: bool,
     /// Whether the methods of a user in a restricted unit cannot even be read.
     pub restricted_reads: bool,
+    pub pass_policy: PassPolicy,
     pub cloud: Cloud,
     /// Whether beta knows in every cloud what it knows in the global one.
     pub full_beta: bool,

@@ -4,10 +4,11 @@
 //! [`Choices::full_beta`](super::choices::Choices::full_beta) decides. The documents of some calls promise more than the
 //! schemas hold.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// Names a cloud.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cloud {
     /// Everywhere else, GCC included.

@@ -3,8 +3,9 @@
 use fastrand::Rng;
 use uuid::Uuid;
 
+use super::choices::Wording;
 use super::kind::Kind;
-use super::tenant::{Grant, Group, Method, Named, Tenant, User};
+use super::tenant::{Grant, Group, Method, MfaState, Named, Tenant, User};
 use super::tenant_file::{complete_methods, id_for};
 
 const DOMAIN: &str = "contoso.test";
@@ -13,6 +14,7 @@ const USER: u64 = 0;
 const TEAM: u64 = 1;
 const TIER: u64 = 2;
 const UNIT: u64 = 3;
+const ODDITY: u64 = 4;
 
 const PLAIN_GROUPS: u64 = 25;
 const UNITS: u64 = 5;
@@ -88,7 +90,59 @@ fn user(number: u64, seed: u64) -> User {
         user.administrative_units.push(object_id(UNIT, number / 30 % UNITS, seed));
     }
     add_methods(&mut user, number, &mut rng);
+    add_oddities(&mut user, number, seed);
+    add_settings(&mut user, number);
     user
+}
+
+fn add_settings(user: &mut User, number: u64) {
+    user.system_preferred = number % 4 == 2;
+    let registered = user.methods.iter().any(|method| method.kind.is_second_factor());
+    user.per_user_mfa_state = match number % 10 {
+        7 if !registered => MfaState::Enabled,
+        7..=9 => MfaState::Enforced,
+        _ => MfaState::Disabled,
+    };
+}
+
+/// Makes a few of every 500 users hard to reset.
+fn add_oddities(user: &mut User, number: u64, seed: u64) {
+    let mut rng = rng(ODDITY, number, seed);
+    let mut draw = |kind| method(kind, number, &mut rng);
+    match number % 500 {
+        // A key that nobody can remove.
+        401 => {
+            let key = draw(Kind::WindowsHello);
+            user.methods.push(Method { id: object_id(ODDITY, number, seed), ..key });
+        }
+        // The alternate phone is the default: neither phone can go.
+        402 => {
+            user.methods = vec![draw(Kind::PhoneMobile), draw(Kind::PhoneAlternateMobile)];
+            user.default_method = Some("voiceAlternateMobile".into());
+        }
+        // One of everything, as far as it is missing.
+        403 => {
+            let missing = Kind::WITH_COLLECTION.into_iter().filter(|kind| user.methods.iter().all(|m| m.kind != *kind));
+            let missing: Vec<Method> = missing.map(draw).collect();
+            user.methods.extend(missing);
+            user.default_method = Some("push".into());
+        }
+        404 => user.methods.push(draw(Kind::ResourceAccountKey)),
+        405 => user.is_management_restricted = true,
+        // The default stays while a security key does, and in the words of the other backend.
+        406 => {
+            user.methods = vec![draw(Kind::MicrosoftAuthenticator), draw(Kind::Fido2)];
+            user.default_method = Some("push".into());
+            user.strict_default = true;
+            user.default_wording = Some(Wording::MatchesDefault);
+        }
+        407 => {
+            user.methods = vec![draw(Kind::PhoneOffice), draw(Kind::PasswordlessMicrosoftAuthenticator)];
+            user.default_method = Some("voiceOffice".into());
+        }
+        _ => {}
+    }
+    complete_methods(user);
 }
 
 fn add_methods(user: &mut User, number: u64, rng: &mut Rng) {

@@ -25,7 +25,7 @@
 //! `{operation, user?, status?, retry_after?, mode?, times?, apply?, body?}`. Operations: `token`, `get_user`, `find_user`,
 //! `find_groups`, `list_memberships`, `list_role_assignments`, `list_role_eligibilities`, `list_methods`, `list_typed`, `delete_method`,
 //! `add_method`, `change_method`, `set_sms_sign_in`, `revoke_sessions`, `get_sign_in_preferences`,
-//! `set_sign_in_preferences`, `get_requirements`, `set_requirements`, `batch`. `times` is 1 unless said, 0 = until
+//! `set_sign_in_preferences`, `get_requirements`, `set_requirements`, `list_hardware_tokens`, `reset_password`, `batch`. `times` is 1 unless said, 0 = until
 //! cleared. `retry_after` goes into the header as it stands. A fault strikes direct calls and items of a `$batch` alike.
 //!
 //! | mode | the call | the caller |
@@ -50,6 +50,7 @@
 //! | `strict_default` | `strictDefault` | every type but the password does |
 //! | `sms_sign_in` | | whether the policy lets people sign in by SMS |
 //! | `restricted_reads` | | whether methods of a user in a restricted unit cannot even be read |
+//! | `pass_policy` | | Temporary Access Passes: `enabled`, `minimum_minutes`, `maximum_minutes`, `default_minutes`, `once_only` |
 //! | `cloud` | | `global`, `us-gov`, `us-gov-dod`, `china`: which collections there are |
 //! | `full_beta` | | whether beta has all of them in every cloud |
 //!
@@ -60,8 +61,9 @@
 //! | effect | after |
 //! |---|---|
 //! | `{"registered": {type, id, value_hash}}` | a method came |
-//! | `{"replaced": {type, id, value_hash, old_value_hash}}` | its number or address changed |
-//! | `{"removed": {type, id, value_hash}}` | it went |
+//! | `{"replaced": {type, id, value_hash, old_value_hash}}` | its number, address or pass changed |
+//! | `{"removed": {type, id, value_hash}}` | it went; a hardware token stays in the directory |
+//! | `{"code_removed": "standardQRCode"}` | one of the QR codes went |
 //! | `{"sms_sign_in": "ready"}` | signing in by SMS was switched, here on |
 //! | `{"default": "sms", "system_preferred": true}` | the preferred second factor changed; what was not in the call is left out |
 //! | `{"per_user_mfa_state": "enforced"}` | per-user MFA changed |

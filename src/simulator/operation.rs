@@ -28,6 +28,8 @@ pub enum Operation {
     SetSignInPreferences,
     GetRequirements,
     SetRequirements,
+    ListHardwareTokens,
+    ResetPassword,
     Batch,
     /// A known path with the wrong verb.
     WrongVerb,
@@ -75,6 +77,11 @@ impl Route {
             ("GET", ["roleManagement", "directory", "roleEligibilityScheduleInstances"]) => {
                 Self::new(Operation::ListRoleEligibilities, filtered(call).as_deref())
             }
+            ("GET", ["directory", "authenticationMethodDevices", "hardwareOathDevices"])
+                if call.version == Version::Beta =>
+            {
+                Self::new(Operation::ListHardwareTokens, None)
+            }
             (_, ["users", user, "authentication", rest @ ..]) => Self::authentication(call, user, rest, choices),
             (
                 _,
@@ -90,6 +97,7 @@ impl Route {
         let operation = match (call.method.as_str(), rest) {
             ("GET", ["methods"] | ["methods", _]) if here("methods") => Operation::ListMethods,
             ("DELETE", ["methods", _]) if here("methods") => Operation::DeleteMethod,
+            ("POST", ["methods", _, "resetPassword"]) if here("methods") => Operation::ResetPassword,
             (_, ["methods", ..]) if here("methods") => Operation::WrongVerb,
             (verb, ["signInPreferences"]) if beta => {
                 one(verb, Operation::GetSignInPreferences, Operation::SetSignInPreferences)
@@ -114,12 +122,17 @@ fn one(verb: &str, get: Operation, set: Operation) -> Operation {
 fn typed(verb: &str, rest: &[&str]) -> Operation {
     match (verb, rest) {
         // The one collection that is none: there is but one of it, without an id.
-        ("GET", ["qrCodePinMethod"]) => Operation::ListTyped,
+        ("GET", ["qrCodePinMethod"] | ["qrCodePinMethod", "pin" | "standardQRCode" | "temporaryQRCode"]) => {
+            Operation::ListTyped
+        }
         ("DELETE", ["qrCodePinMethod"]) => Operation::DeleteMethod,
-        (_, ["qrCodePinMethod"]) => Operation::WrongVerb,
+        ("DELETE", ["qrCodePinMethod", "standardQRCode" | "temporaryQRCode"]) => Operation::ChangeMethod,
+        (_, ["qrCodePinMethod"] | ["qrCodePinMethod", "pin" | "standardQRCode" | "temporaryQRCode"]) => {
+            Operation::WrongVerb
+        }
         (_, ["qrCodePinMethod", ..]) => Operation::Unknown,
         ("POST", ["phoneMethods", _, "enableSmsSignIn" | "disableSmsSignIn"]) => Operation::SetSmsSignIn,
-        ("POST", ["phoneMethods" | "emailMethods"]) => Operation::AddMethod,
+        ("POST", ["phoneMethods" | "emailMethods" | "temporaryAccessPassMethods"]) => Operation::AddMethod,
         ("PATCH", ["phoneMethods" | "emailMethods", _]) => Operation::ChangeMethod,
         ("GET", [_] | [_, _]) => Operation::ListTyped,
         ("DELETE", [_, _]) => Operation::DeleteMethod,

@@ -45,6 +45,8 @@ pub const WRITE_METHODS: &[&str] = &["UserAuthenticationMethod.ReadWrite.All"];
 // The per-user state of multifactor authentication is policy, not a method.
 pub const READ_REQUIREMENTS: &[&str] = &["Policy.Read.All", "Policy.ReadWrite.AuthenticationMethod"];
 pub const WRITE_REQUIREMENTS: &[&str] = &["Policy.ReadWrite.AuthenticationMethod"];
+pub const READ_TOKENS: &[&str] =
+    &["Policy.Read.AuthenticationMethod", "Policy.Read.All", "Policy.ReadWrite.AuthenticationMethod"];
 
 /// Tells whether the roles hold one of the permissions.
 pub fn any(roles: &[String], permissions: &[&str]) -> bool {

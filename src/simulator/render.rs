@@ -52,10 +52,7 @@ fn own_properties(method: &Method, choices: &Choices) -> Value {
         }),
         Kind::PasswordlessMicrosoftAuthenticator | Kind::ResourceAccountKey => json!({"displayName": value}),
         Kind::SoftwareOath => json!({"secretKey": null}),
-        Kind::HardwareOath => json!({"device": {
-            "id": method.id, "serialNumber": value, "manufacturer": "Maker", "model": "T1", "status": "activated",
-            "hashFunction": "hmacsha1", "timeIntervalInSeconds": 30, "secretKey": null,
-        }}),
+        Kind::HardwareOath => json!({"device": token(method)}),
         Kind::TemporaryAccessPass => json!({
             "temporaryAccessPass": null, "startDateTime": method.created, "lifetimeInMinutes": 60,
             "isUsableOnce": true, "isUsable": true, "methodUsabilityReason": "EnabledByPolicy",
@@ -68,6 +65,15 @@ fn own_properties(method: &Method, choices: &Choices) -> Value {
         Kind::External => json!({"displayName": value, "configurationId": "0b1b1b1b-0000-4000-8000-000000000001"}),
         Kind::Unknown => json!({}),
     }
+}
+
+/// Shows the device behind a hardware token.
+pub fn token(method: &Method) -> Value {
+    json!({
+        "id": method.id, "serialNumber": method.value, "manufacturer": "Maker", "model": "T1", "status": "activated",
+        "hashFunction": "hmacsha1", "timeIntervalInSeconds": 30, "lastUsedDateTime": null, "secretKey": null,
+        "displayName": null,
+    })
 }
 
 fn phone(number: &str, kind: &str, state: &str) -> Value {

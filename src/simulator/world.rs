@@ -15,8 +15,8 @@ use super::choices::Choices;
 use super::fault::Faults;
 use super::generate;
 use super::journal::{Entry, Journal};
-use super::operation::{self, Operation, Route};
-use super::routes::{emails, memberships, methods, phones, preferences, requirements, roles, users};
+use super::operation::{Operation, Route};
+use super::routes;
 use super::tenant::{Tenant, User};
 use super::tenant_file::{self, InvalidTenant};
 use super::throttle::{self, Bucket};
@@ -82,9 +82,13 @@ impl World {
 
     /// Writes the time of Graph's clock.
     pub fn date(&self, format: &str) -> String {
+        self.now().strftime(format).to_string()
+    }
+
+    /// Reads Graph's clock.
+    pub fn now(&self) -> Timestamp {
         let now = Timestamp::now();
-        let now = now.checked_add(SignedDuration::from_secs(self.settings.clock_ahead)).unwrap_or(now);
-        now.strftime(format).to_string()
+        now.checked_add(SignedDuration::from_secs(self.settings.clock_ahead)).unwrap_or(now)
     }
 
     /// Numbers a `$batch`.
@@ -101,7 +105,7 @@ impl World {
             (None, _) => unauthorized(),
             (Some(_), Err(reply)) => reply,
             (Some(roles), Ok(share)) => {
-                let run = |world: &mut Self| world.route(call, &route, roles);
+                let run = |world: &mut Self| routes::carry_out(world, call, &route, roles);
                 let mut reply = self.with_faults(route.operation, user.as_deref(), run);
                 if share > 0.8 && self.settings.rate.is_some() {
                     reply.headers.push(("x-ms-throttle-limit-percentage", format!("{share:.2}")));
@@ -155,39 +159,6 @@ impl World {
         let Some(fault) = self.faults.take(operation, is_user) else { return run(self) };
         let applied = fault.applies().then(|| run(self));
         fault.spoil(applied)
-    }
-
-    fn route(&mut self, call: &Call, route: &Route, roles: &[String]) -> Reply {
-        let key = route.user.as_deref().unwrap_or_default();
-        let name = route.name.as_deref();
-        let id = route.id.as_deref();
-        match route.operation {
-            Operation::GetUser => users::get(self, call, key, roles),
-            Operation::FindUser => users::find(self, call, roles),
-            Operation::RevokeSessions => users::revoke(self, call, key, roles),
-            Operation::FindGroups => memberships::assignable(self, call, roles),
-            Operation::ListMemberships => memberships::list(self, call, key, name, roles),
-            Operation::ListRoleAssignments => roles::assignments(self, call, roles),
-            Operation::ListRoleEligibilities => roles::eligibilities(self, call, roles),
-            Operation::ListMethods => methods::list(self, call, key, id, roles),
-            Operation::ListTyped => methods::list_typed(self, call, key, name.unwrap_or_default(), id, roles),
-            Operation::DeleteMethod => methods::delete(self, call, key, name.unwrap_or_default(), id, roles),
-            Operation::AddMethod if name == Some("emailMethods") => emails::add(self, call, key, roles),
-            Operation::AddMethod => phones::add(self, call, key, roles),
-            Operation::ChangeMethod if name == Some("emailMethods") => emails::change(self, call, key, id, roles),
-            Operation::ChangeMethod => phones::change(self, call, key, id, roles),
-            Operation::SetSmsSignIn => phones::set_sms_sign_in(self, call, key, id, roles),
-            Operation::GetRequirements => requirements::get(self, call, key, roles),
-            Operation::SetRequirements => requirements::set(self, call, key, roles),
-            Operation::GetSignInPreferences => preferences::get(self, call, key, roles),
-            Operation::SetSignInPreferences => preferences::set(self, call, key, roles),
-            Operation::WrongVerb => {
-                Reply::error(405, "Request_BadRequest", "Specified HTTP method is not allowed for the request target.")
-            }
-            Operation::Token | Operation::Batch | Operation::Unknown => {
-                Reply::no_segment(operation::missing(call, &self.settings.choices))
-            }
-        }
     }
 
     /// Gives a reply its ids and dates.

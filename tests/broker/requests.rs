@@ -14,8 +14,12 @@ pub const PROFILES: [&str; 5] = ["lost-phone", "re-register", "authenticator", "
 pub fn allowed(profile: &str, kind: &str) -> bool {
     match profile {
         "authenticator" => kind == "microsoft_authenticator",
-        "re-register" => kind.starts_with("phone_") || matches!(kind, "microsoft_authenticator" | "software_oath"),
-        "lost-phone" => kind != "phone_office" && (kind == "fido2" || allowed("re-register", kind)),
+        "re-register" => {
+            kind.starts_with("phone_") || matches!(kind, "microsoft_authenticator" | "software_oath" | "hardware_oath")
+        }
+        "lost-phone" => {
+            !matches!(kind, "phone_office" | "hardware_oath") && (kind == "fido2" || allowed("re-register", kind))
+        }
         "all" | "compromised" => kind != "password",
         _ => false,
     }

@@ -123,7 +123,7 @@ pub fn removal(entry: &Value) -> Method {
         ("emailMethods", _) => "email",
         ("fido2Methods", _) => "fido2",
         ("windowsHelloForBusinessMethods", _) => "windows_hello",
-        ("microsoftAuthenticatorMethods", _) => "microsoft_authenticator",
+        ("microsoftAuthenticatorMethods" | "passwordlessMicrosoftAuthenticatorMethods", _) => "microsoft_authenticator",
         ("softwareOathMethods", _) => "software_oath",
         ("hardwareOathMethods", _) => "hardware_oath",
         ("temporaryAccessPassMethods", _) => "temporary_access_pass",

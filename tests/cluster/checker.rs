@@ -50,8 +50,8 @@ const GONE: [&str; 2] = ["removed", "already_absent"];
 /// After a crash a removal may also be told like this: another number was there by then, or the same could not be told apart.
 const IN_DOUBT: [&str; 2] = ["replaced_since", "ambiguous"];
 /// Why a reset that did something may have left something: the rest of Graph was there all the time.
-const LEFT_FOR: [&str; 5] =
-    ["unsupported_method", "blocked_default", "blocked_dependency", "ambiguous", "synced_passkey"];
+const LEFT_FOR: [&str; 6] =
+    ["unsupported_method", "blocked_default", "blocked_dependency", "graph_refused", "ambiguous", "synced_passkey"];
 /// Queues that may hold something at the end.
 const KEPT: [&str; 3] = ["results", "audit", "dead-letters"];
 
@@ -109,7 +109,9 @@ fn outcomes(record: &Record) -> Vec<Violation> {
                 "succeeded" | "nothing_to_do" => true,
                 "partial" => LEFT_FOR.contains(&reason),
                 "denied" => reason == "protected_target",
-                "failed" => matches!(reason, "user_not_found" | "blocked_default" | "unsupported_method"),
+                "failed" => {
+                    matches!(reason, "user_not_found" | "blocked_default" | "graph_refused" | "unsupported_method")
+                }
                 _ => false,
             },
         };

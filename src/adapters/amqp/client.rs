@@ -129,16 +129,18 @@ impl Answer {
         self.event.pointer("/data/outcome").is_some()
     }
 
-    /// Whether it answers a request: by correlation id, else message id, which events echo, else the id in the body.
+    /// Whether it answers a request: it echoes the correlation id, or else the message id; or it is about that request,
+    /// as the repeated result of one that was concluded before, which echoes what came with the first delivery.
     pub fn is_for(&self, submission: &Submission) -> bool {
-        match submission.correlation_id.as_ref().or(submission.message_id.as_ref()) {
-            Some(id) => self.correlation_id.as_ref() == Some(id),
-            None => {
-                let body: Value = serde_json::from_slice(&submission.body).unwrap_or_default();
-                let asked = (body.get("id"), body.pointer("/ticket/system"));
-                let told = (self.event.pointer("/data/request_id"), self.event.pointer("/data/ticket_system"));
-                asked.0.is_some() && asked == told
-            }
+        let echoed = submission.correlation_id.as_ref().or(submission.message_id.as_ref());
+        if echoed.is_some() && self.correlation_id.as_ref() == echoed {
+            return true;
         }
+        let body: Value = serde_json::from_slice(&submission.body).unwrap_or_default();
+        let id = body.get("id").and_then(Value::as_str).or(submission.message_id.as_deref());
+        let told = |pointer: &str| self.event.pointer(pointer).and_then(Value::as_str);
+        id.is_some()
+            && told("/data/request_id") == id
+            && told("/data/ticket_system") == body.pointer("/ticket/system").and_then(Value::as_str)
     }
 }

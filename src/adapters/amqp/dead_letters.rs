@@ -12,6 +12,7 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{Acker, Channel, Consumer};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::arrival::arrive;
 use super::connect::{ANSWER, Access, Link, answer, bounded, protocol_error};
 use super::{Letter, Lost, SessionError, Settings};
 
@@ -114,7 +115,8 @@ impl DeadLetters {
     /// whoever looks next sees them.
     pub async fn close(self, settled: u32) -> Result<(), SessionError> {
         if settled > 0 {
-            self.arrive().await?;
+            arrive(&self.channel, &self.queue).await?;
+            count(&self.channel, &self.queue).await?;
         }
         let back = self.seen.saturating_sub(settled);
         answer("closing a channel", self.channel.close(200, "bye".into())).await?;
@@ -125,15 +127,6 @@ impl DeadLetters {
         }
         self.link.close().await;
         Ok(())
-    }
-
-    /// Waits until the acknowledgements have reached the queue. The broker's channel passes on some thirty at a time, and
-    /// forgets the others when it is closed; a new consumer is a question that the queue itself answers after them.
-    async fn arrive(&self) -> Result<(), SessionError> {
-        answer("setting the prefetch", self.channel.basic_qos(1, BasicQosOptions::default())).await?;
-        let mut last = consume(&self.channel, &self.queue, u32::MAX).await?;
-        last.cancel(&self.channel).await?;
-        count(&self.channel, &self.queue).await.map(drop)
     }
 
     /// Lets the consumer bring what is on its way and nothing more. What it has brought stays in hand.

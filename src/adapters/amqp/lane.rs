@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::arrival::arrive;
 use super::connect::{ANSWER, answer};
 use super::{Delivery, Ending, Incoming, Lost, SessionError, Settings};
 use crate::domain::request::Lane;
@@ -90,6 +91,11 @@ impl Tap {
         let pumped = timeout(ANSWER, &mut current.pump).await;
         *running = None;
         pumped.map_err(|_| self.lost("a cancelled consumer did not end")).map(|_| ())
+    }
+
+    /// Waits until what was acknowledged has reached the queue, so that none of it comes again when the session ends.
+    pub(super) async fn arrive(&self) -> Result<(), Lost> {
+        arrive(&self.channel, &self.queue).await.map_err(|error| self.lost(&error.to_string()))
     }
 
     fn lost(&self, why: &str) -> Lost {

@@ -3,6 +3,7 @@
 //! A session is never repaired: the first sign of trouble ends it, and the caller opens another. Nothing here decides
 //! what a delivery means or whether it is acknowledged.
 
+mod arrival;
 mod client;
 mod connect;
 mod dead_letters;

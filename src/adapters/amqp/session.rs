@@ -82,6 +82,12 @@ impl Session {
         self.tap(lane).cancel().await
     }
 
+    /// Waits until what was acknowledged has reached its queue. For a session that is about to end.
+    pub async fn arrive(&self) -> Result<(), Lost> {
+        let (tickets, batch) = tokio::join!(self.tickets.arrive(), self.batch.arrive());
+        tickets.and(batch)
+    }
+
     /// A handle to publish with, good as long as the session.
     pub fn publisher(&self) -> Publisher {
         self.publisher.clone()

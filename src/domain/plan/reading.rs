@@ -43,18 +43,19 @@ impl Plan {
                     self.reconcile_setting(index, &setting.clone(), listed);
                     continue;
                 }
-                (_, true) => {
-                    // Doing these twice does no harm.
+                // Doing these twice does no harm.
+                (Action::RevokeSessions | Action::SetDefault(_), true) => {
                     self.steps[index].state = State::Open;
+                    continue;
+                }
+                (Action::SetSmsSignIn(_) | Action::SetPerUserMfa(_), true) => {
+                    self.reconcile_switch(index, now);
                     continue;
                 }
             };
             let place = listed.iter().find(|method| planned.same_place(method));
             let shared = planned.method_type.entry().shared_id;
-            let sent = step.doubted_since.or(match step.state {
-                State::Sent { at } => Some(at),
-                State::Open | State::NotFound | State::Done { .. } => None,
-            });
+            let sent = step.in_doubt_since();
             match (place, &step.state) {
                 (None, _) if sent.is_some() => self.settle(index, MethodResult::Removed, None),
                 (None, _) => self.settle(index, MethodResult::AlreadyAbsent, None),
@@ -72,24 +73,41 @@ impl Plan {
                 (Some(_), _) => {}
             }
         }
+        self.spare_default();
+    }
+
+    /// The default is changed only for the sake of a removal.
+    fn spare_default(&mut self) {
+        let removing = self.steps.iter().any(|step| step.is_open() && matches!(step.action, Action::Remove(_)));
+        for index in 0..self.steps.len() {
+            let step = &self.steps[index];
+            if !removing && step.is_open() && matches!(step.action, Action::SetDefault(_)) {
+                self.settle(index, MethodResult::Unchanged, None);
+            }
+        }
+    }
+
+    /// A switch that was sent long ago may have been turned by somebody else since, and no list tells.
+    fn reconcile_switch(&mut self, index: usize, now: Timestamp) {
+        let sent = self.steps[index].in_doubt_since();
+        if sent.is_some_and(|at| now.duration_since(at) > GRAPH_LAG) {
+            return self.settle(index, MethodResult::Ambiguous, None);
+        }
+        self.unsend(index);
+        self.steps[index].doubted_since = sent;
     }
 
     /// A value that is set is done; one that is neither the new nor the old one was set by somebody else since.
     fn reconcile_setting(&mut self, index: usize, setting: &Setting, listed: &[Method]) {
-        let step = &self.steps[index];
-        let sent = matches!(step.state, State::Sent { .. }) || step.doubted_since.is_some();
+        let sent = self.steps[index].in_doubt_since();
         let there = listed.iter().find(|method| method.method_type == setting.method_type);
         match there {
-            Some(method) if setting.is(method) && sent => self.settle(index, MethodResult::Done, None),
+            Some(method) if setting.is(method) && sent.is_some() => self.settle(index, MethodResult::Done, None),
             Some(method) if setting.is(method) => self.settle(index, MethodResult::Unchanged, None),
             Some(method) if method.digest != setting.before => self.settle(index, MethodResult::ReplacedSince, None),
             Some(_) | None => {
-                let since = match step.state {
-                    State::Sent { at } => step.doubted_since.or(Some(at)),
-                    State::Open | State::NotFound | State::Done { .. } => step.doubted_since,
-                };
                 self.unsend(index);
-                self.steps[index].doubted_since = since;
+                self.steps[index].doubted_since = sent;
             }
         }
     }

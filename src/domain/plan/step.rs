@@ -130,6 +130,14 @@ impl Step {
         Self { state: State::Done { result, reason: None }, ..Self::open(action) }
     }
 
+    /// Since when a call may have taken effect whose answer is not known.
+    pub(super) fn in_doubt_since(&self) -> Option<Timestamp> {
+        self.doubted_since.or(match self.state {
+            State::Sent { at } => Some(at),
+            State::Open | State::NotFound | State::Done { .. } => None,
+        })
+    }
+
     pub(super) const fn is_open(&self) -> bool {
         matches!(self.state, State::Open | State::Sent { .. })
     }
