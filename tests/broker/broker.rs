@@ -12,6 +12,7 @@ use testcontainers::runners::AsyncRunner;
 use testcontainers::{GenericImage, ImageExt};
 
 use crate::process::{Process, Watchdog, apart, eventually, free_port};
+use crate::secrets::BROKER_PASSWORD;
 
 /// A broker, and the means to start it again where it is ours.
 pub struct Broker {
@@ -38,7 +39,7 @@ pub fn own() -> Broker {
     let port = free_port();
     let docker = Command::new("docker").arg("info").stdout(Stdio::null()).stderr(Stdio::null()).status();
     let node = if docker.is_ok_and(|status| status.success()) { container(port) } else { private_node(port) };
-    Broker { url: format!("amqp://guest:guest@127.0.0.1:{port}/%2f"), node: Some(node) }
+    Broker { url: format!("amqp://guest:{BROKER_PASSWORD}@127.0.0.1:{port}/%2f"), node: Some(node) }
 }
 
 impl Broker {
@@ -84,10 +85,11 @@ fn container(port: u16) -> Node {
     let (image, version) = tag.trim().rsplit_once(':').expect("image:version");
 
     let name = format!("mfa-reset-test-{port}-{:08x}", fastrand::u32(..));
-    let watchdog = Watchdog::new("exec docker rm --force --volumes \"$0\"", &name);
+    let watchdog = Watchdog::of_container(&name);
     let request = GenericImage::new(image, version)
         .with_wait_for(WaitFor::message_on_stdout("completed with"))
         .with_container_name(&name)
+        .with_env_var("RABBITMQ_DEFAULT_PASS", BROKER_PASSWORD)
         .with_mapped_port(port, 5672.tcp())
         .with_startup_timeout(Duration::from_secs(120))
         .with_host_config_modifier(|host| {
@@ -110,7 +112,7 @@ fn private_node(port: u16) -> Node {
     Node::Private { process, directory, ports, _names: names }
 }
 
-fn node_settings(directory: &Path, [port, names]: [u16; 2]) -> [(&'static str, String); 10] {
+fn node_settings(directory: &Path, [port, names]: [u16; 2]) -> [(&'static str, String); 11] {
     let path = |name: &str| directory.join(name).to_str().unwrap().to_owned();
     [
         ("HOME", path("")),
@@ -123,6 +125,7 @@ fn node_settings(directory: &Path, [port, names]: [u16; 2]) -> [(&'static str, S
         ("RABBITMQ_LOG_BASE", path("log")),
         ("RABBITMQ_ENABLED_PLUGINS_FILE", path("plugins")),
         ("RABBITMQ_CONFIG_FILE", path("none")),
+        ("RABBITMQ_DEFAULT_PASS", BROKER_PASSWORD.into()),
     ]
 }
 

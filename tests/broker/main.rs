@@ -17,6 +17,7 @@ mod process;
 mod proxy;
 mod queues;
 mod requests;
+mod secrets;
 mod simulator;
 mod stage;
 

@@ -1,7 +1,11 @@
 //! Programs started by a test: their output goes to a file, and none outlives the test process.
+//!
+//! Where `MFA_TEST_OUTPUT` names a directory, what they print stays there: `tests/run` looks it over at the end.
 
+use std::fs::File;
 use std::io::Write;
 use std::net::TcpListener;
+use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -22,7 +26,7 @@ impl Process {
         settings: impl IntoIterator<Item = (K, V)>,
         log: &Path,
     ) -> Self {
-        let output = std::fs::File::options().create(true).append(true).open(log).unwrap();
+        let output = appended(log);
         let mut command = Command::new(program);
         command.args(arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(settings.into_iter().map(|(key, value)| (key.as_ref().to_owned(), value.as_ref().to_owned())));
@@ -105,6 +109,12 @@ impl Watchdog {
         Self(child.unwrap())
     }
 
+    /// Watches for a container, which is removed then; what it printed stays where output is kept.
+    pub fn of_container(name: &str) -> Self {
+        let keep = "[ -z \"$MFA_TEST_OUTPUT\" ] || docker logs \"$0\" >\"$MFA_TEST_OUTPUT/$0.log\" 2>&1";
+        Self::new(&format!("{keep}; exec docker rm --force --volumes \"$0\""), name)
+    }
+
     /// Lets the command never run.
     pub fn disarm(&mut self) {
         if let Some(mut pipe) = self.0.stdin.take() {
@@ -118,6 +128,17 @@ impl Drop for Watchdog {
         drop(self.0.stdin.take());
         let _ = self.0.wait();
     }
+}
+
+/// A file to be written on at its end. Where output is kept it lies there from the first line on, however the test ends,
+/// and `path` is a link to it.
+pub fn appended(path: &Path) -> File {
+    if let Some(kept) = std::env::var_os("MFA_TEST_OUTPUT").filter(|_| path.symlink_metadata().is_err()) {
+        let [scene, name] = [path.parent().and_then(Path::file_name), path.file_name()];
+        let [scene, name] = [scene, name].map(|part| part.unwrap().to_str().unwrap().trim_start_matches('.'));
+        symlink(Path::new(&kept).join(format!("{scene}-{name}")), path).unwrap();
+    }
+    File::options().create(true).append(true).open(path).unwrap()
 }
 
 /// A port that nobody listens on right now.

@@ -1,17 +1,15 @@
 //! One test's world: names of its own on a broker, a simulator, a ledger, and a worker that can be killed.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use crate::process::{Process, free_port};
+use crate::process::{Process, appended, free_port};
 use crate::queues::Queues;
+use crate::secrets::{CANARIES, CLIENT_SECRET};
 use crate::simulator::{Simulator, http};
-
-/// What no output may ever show.
-const CANARIES: [&str; 5] = [CLIENT_SECRET, "@contoso.test", "+1 555", "Bearer ", "panicked at"];
-const CLIENT_SECRET: &str = "canary-client-secret-6f1d";
 
 /// Everything that one test needs. The worker goes first when it is dropped, the names on the broker follow.
 pub struct Stage {
@@ -127,7 +125,9 @@ impl Stage {
     pub fn command(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(&self.program);
         command.args(arguments).env_clear().envs(self.settings());
-        command.current_dir(self.directory.path()).output().unwrap()
+        let done = command.current_dir(self.directory.path()).output().unwrap();
+        self.keep("command.log", &done.stderr);
+        done
     }
 
     /// Starts another command of the program with the worker's configuration.
@@ -196,15 +196,21 @@ impl Stage {
         self.stop_worker();
         let empty = async || self.queues.requests_waiting().await == 0;
         until(Duration::from_secs(10), "every queue of requests is empty", empty).await;
+        self.keep("metrics", metrics.as_bytes());
         let printed = std::fs::read_to_string(self.log()).unwrap();
-        for line in printed.lines().chain(metrics.lines()) {
-            let shown = CANARIES.iter().find(|canary| line.contains(**canary));
-            assert_eq!(shown, None, "{line}");
+        for (number, line) in printed.lines().chain(metrics.lines()).enumerate() {
+            let shown = CANARIES.iter().find(|(_, words)| line.contains(words)).map(|(what, _)| what);
+            assert_eq!(shown, None, "line {} of log and metrics", number + 1);
         }
     }
 
     async fn admin(&self, path: &str) -> Option<(u16, String)> {
         http(&format!("http://127.0.0.1:{}/{path}", self.admin_port)).await
+    }
+
+    /// Leaves something where output is kept.
+    fn keep(&self, name: &str, text: &[u8]) {
+        appended(&self.directory.path().join(name)).write_all(text).unwrap();
     }
 
     fn log(&self) -> PathBuf {

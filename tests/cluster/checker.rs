@@ -206,9 +206,10 @@ fn called_for(record: &Record, (user, kind, _): &Method) -> bool {
 }
 
 fn output(record: &Record) -> Vec<Violation> {
-    let never = || record.secrets.iter().map(String::as_str).chain(["panicked at"]);
-    let bad = record.output.iter().filter(|line| never().any(|word| line.contains(word)));
-    bad.map(|line| (Rule::Output, line.clone())).collect()
+    let shown = |line: &String| record.secrets.iter().find(|(_, words)| line.contains(words));
+    // Never the line itself: the checker's own words are output too.
+    let bad = record.output.iter().enumerate().filter_map(|(at, line)| Some((at + 1, shown(line)?.0)));
+    bad.map(|(number, what)| (Rule::Output, format!("line {number} of all logs: {what}"))).collect()
 }
 
 #[cfg(test)]
@@ -274,7 +275,7 @@ mod tests {
             standing: vec![held(PHONE, "new"), held(["u1", "password", "p"], "")],
             left: [("mfa.results".to_owned(), 2), ("mfa.requests.batch".to_owned(), 0)].into(),
             output: vec!["job concluded".into()],
-            secrets: vec!["canary".into()],
+            secrets: vec![("a secret", "canary"), ("a panic", "panicked at")],
             remarks: Vec::new(),
         }
     }

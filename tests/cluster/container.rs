@@ -69,7 +69,7 @@ impl Container {
 
     fn try_start(tag: &str, inner: u16, options: &[&str], command: &[&str]) -> Result<Self, String> {
         let (port, name) = (free_port(), format!("mfa-reset-test-{:012x}", fastrand::u64(..1 << 48)));
-        let watchdog = Watchdog::new("exec docker rm --force --volumes \"$0\"", &name);
+        let watchdog = Watchdog::of_container(&name);
         let publish = format!("127.0.0.1:{port}:{inner}");
         let fixed = ["run", "--detach", "--name", &name, "--publish", &publish];
         attempt(&[&fixed, options, &[tag], command].concat())?;

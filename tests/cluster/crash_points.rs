@@ -20,7 +20,7 @@ use crate::stage::until;
 struct Story {
     name: &'static str,
     who: Who,
-    /// What goes wrong with the first removal.
+    /// What goes wrong with the first removal or setting.
     fault: fn() -> Option<Value>,
     /// The effects at which victims die: in a row, from the first one of the reset that has the first name.
     effects: &'static [&'static str],
@@ -31,6 +31,8 @@ struct Story {
 enum Who {
     /// One who may, for somebody new each time.
     Producer,
+    /// One who may, to set the phones of somebody new each time.
+    Setter,
     /// One who may, again and again what the plain story's survivor has done.
     Again,
     /// One who may not.
@@ -38,7 +40,7 @@ enum Who {
 }
 
 /// The copies of the first wait for a minute, in which the others are told.
-const STORIES: [Story; 5] = [
+const STORIES: [Story; 7] = [
     Story {
         name: "throttled",
         who: Who::Producer,
@@ -78,11 +80,23 @@ const STORIES: [Story; 5] = [
         fault: || Some(fault("delete_method", "drop_after_apply")),
         effects: &["remove", "list_methods"],
     },
+    Story {
+        name: "set",
+        who: Who::Setter,
+        fault: || None,
+        effects: &["admit", "advance", "change", "admit", "advance", "change", "advance", "pause", "list_methods"],
+    },
+    Story {
+        name: "unheard",
+        who: Who::Setter,
+        fault: || Some(fault("change_method", "drop_after_apply")),
+        effects: &["change", "list_methods"],
+    },
     Story { name: "refused", who: Who::Stranger, fault: || None, effects: &["record_refusal", "publish"] },
     Story { name: "repeated", who: Who::Again, fault: || None, effects: &["recall", "publish", "mark_published"] },
 ];
 /// Before and after each of these effects.
-const POINTS: usize = 2 * (5 + 20 + 2 + 2 + 3);
+const POINTS: usize = 2 * (5 + 20 + 2 + 9 + 2 + 2 + 3);
 
 const PROFILE: &str = "lost-phone";
 /// The request that the story of repeats tells again.
@@ -130,6 +144,7 @@ impl<'a> Massacre<'a> {
     async fn begin(mut scene: Scene<'a>) -> Self {
         // As many as there are messages: no wait is paid twice.
         scene.crew[0].set("BROKER__PREFETCH_TICKETS", "200");
+        scene.crew[0].set("POLICY__ENABLED_STEPS", "set_phones");
         // It declares what victims find.
         scene.start(0).await;
         scene.stop(0).await;
@@ -177,7 +192,9 @@ impl<'a> Massacre<'a> {
         let lives = self.subject(story, &lives);
         let (code, met) = self.victim(&lives, None);
         assert_eq!(code, Some(0), "{}: {met:?}", story.name);
-        self.scene.register_anew(user).await;
+        if story.who != Who::Setter {
+            self.scene.register_anew(user).await;
+        }
         let first = met.iter().position(|effect| effect == story.effects[0]).unwrap();
         let told = &met[first..][..story.effects.len()];
         assert_eq!(told, story.effects, "{}: {met:?}", story.name);
@@ -192,7 +209,8 @@ impl<'a> Massacre<'a> {
                 self.met.insert((effect.clone(), side));
                 self.scene.clear_faults().await;
                 self.hold(&id).await;
-                let gone = self.scene.register_anew(user).await;
+                // Phones that are set are there, old or new, and a list tells which.
+                let gone = story.who == Who::Setter || self.scene.register_anew(user).await;
                 // Sent, as the ledger knows, and nobody knows with what effect: after a minute a list does not tell either.
                 if !gone && met.iter().filter(|met| *met == "advance").count() >= 2 {
                     self.in_doubt.insert(id);
@@ -218,13 +236,12 @@ impl<'a> Massacre<'a> {
             self.survivor = user;
         }
         self.scene.with_only_mobile(user).await;
+        if let Some(fault) = (story.fault)() {
+            self.scene.fault(user, fault).await;
+        }
         match story.who {
-            Who::Producer | Who::Again => {
-                if let Some(fault) = (story.fault)() {
-                    self.scene.fault(user, fault).await;
-                }
-                self.scene.ask(id, user, PROFILE).await;
-            }
+            Who::Producer | Who::Again => self.scene.ask(id, user, PROFILE).await,
+            Who::Setter => self.scene.ask_for_phones(id, user).await,
             Who::Stranger => self.scene.ask_as_a_stranger(id, user).await,
         }
         user
@@ -265,11 +282,11 @@ impl<'a> Massacre<'a> {
 }
 
 /// How many effects there are.
-const EFFECTS: usize = 17;
+const EFFECTS: usize = 18;
 
 /// Every method of the trait that is one, by name.
 fn effects_of_the_ports() -> BTreeSet<&'static str> {
     let declared = include_str!("../../src/ports.rs").lines().filter_map(|line| line.strip_prefix("    fn "));
     let names = declared.map(|line| line.split('(').next().unwrap());
-    names.filter(|name| !["now", "call_id", "calls"].contains(name)).collect()
+    names.filter(|name| !["now", "call_id", "calls", "digest"].contains(name)).collect()
 }

@@ -1,18 +1,18 @@
 //! The workers of one run: separate processes on one ledger, each behind proxies of its own.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::postgres::Postgres;
-use crate::process::{Process, free_port};
+use crate::process::{Process, appended, free_port};
 use crate::proxy::Proxy;
 use crate::rabbit::{self, Rabbit};
+use crate::secrets::{BROKER_PASSWORD, CLIENT_SECRET};
 use crate::simulator::http;
 
-/// What no output may show.
-pub const CLIENT_SECRET: &str = "canary-client-secret-6f1d";
 /// How long a worker may take to stop, as its setting says, and for its last words on top.
 const GRACE: &str = "10s";
 const GRACE_AT_MOST: Duration = Duration::from_secs(13);
@@ -41,7 +41,7 @@ impl Member {
         let file = || format!("sqlite:{}", directory.join("ledger.db").display());
         let ledger_url = postgres.map_or_else(file, |postgres| postgres.url(&ledger.address.to_string()));
         let admin = free_port();
-        let (user, password) = (rabbit::WORKER, rabbit::PASSWORD);
+        let (user, password) = (rabbit::WORKER, BROKER_PASSWORD);
         let settings = [
             ("BROKER__URL", format!("amqp://{user}:{password}@{}/%2f?heartbeat=5", broker.address)),
             // With few in hand more is left to the others, and to be delivered again.
@@ -152,6 +152,8 @@ impl Member {
     pub fn command(&self, arguments: &[&str], directory: &Path) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mfa-reset"));
         command.args(arguments).env_clear().envs(self.settings.clone());
-        command.current_dir(directory).output().unwrap()
+        let done = command.current_dir(directory).output().unwrap();
+        appended(&directory.join("command.log")).write_all(&done.stderr).unwrap();
+        done
     }
 }

@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use crate::bench::{Bench, WORKERS};
 use crate::checker;
-use crate::crew::{CLIENT_SECRET, Member};
+use crate::crew::Member;
 use crate::people::{Client, read_letters};
-use crate::postgres;
 use crate::rabbit;
 use crate::record::{Held, Record, Reply};
+use crate::secrets::CANARIES;
 use crate::simulator::removal;
 
 impl Bench {
@@ -43,10 +43,7 @@ impl Bench {
         record.standing = standing;
         record.left = self.rabbit.queues();
         record.output = self.crew.iter().flat_map(Member::output).collect();
-        record.secrets =
-            [CLIENT_SECRET, rabbit::PASSWORD, postgres::PASSWORD, "@contoso.test", "+1 555", "+1 206", "Bearer "]
-                .map(str::to_owned)
-                .into();
+        record.secrets = CANARIES.into();
     }
 
     /// Notes what is wrong with the audit log.

@@ -21,6 +21,9 @@ mod queues;
 #[path = "../broker/requests.rs"]
 #[allow(dead_code, reason = "shared with tests/broker")]
 mod requests;
+#[path = "../broker/secrets.rs"]
+#[allow(dead_code, reason = "shared with tests/broker")]
+mod secrets;
 #[path = "../broker/simulator.rs"]
 #[allow(dead_code, reason = "shared with tests/broker")]
 mod simulator;

@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::demand::Wish;
-use crate::rabbit::PASSWORD;
 use crate::record::{Asked, Held, Letter, Record, Told};
+use crate::secrets::BROKER_PASSWORD;
 use crate::simulator::{MOBILE, Simulator};
 
 /// How long the broker may take for anything; after that the connection is given up.
@@ -44,7 +44,7 @@ pub struct Client {
 impl Client {
     /// A client that is not connected yet.
     pub fn new(user: &'static str, address: std::net::SocketAddr) -> Self {
-        let url = format!("amqp://{user}:{PASSWORD}@{address}/%2f?heartbeat=10");
+        let url = format!("amqp://{user}:{BROKER_PASSWORD}@{address}/%2f?heartbeat=10");
         Self { url, user, line: None }
     }
 

@@ -6,10 +6,8 @@ use sqlx::{Connection, PgConnection};
 
 use crate::container::Container;
 use crate::proxy;
+use crate::secrets::DATABASE_PASSWORD;
 use crate::stage::until;
-
-/// The password of its one user.
-pub const PASSWORD: &str = "canary-database-password-5d20";
 
 /// A database server that can be killed.
 pub struct Postgres(Container);
@@ -17,7 +15,7 @@ pub struct Postgres(Container);
 impl Postgres {
     /// Starts one and waits until it answers.
     pub async fn start() -> Self {
-        let password = format!("--env=PASSWORD={PASSWORD}");
+        let password = format!("--env=PASSWORD={DATABASE_PASSWORD}");
         let postgres = Self(Container::start("postgresql", 5432, "/var/lib/postgresql", &[&password], &[]));
         postgres.wait(Duration::from_secs(90)).await;
         postgres
@@ -30,12 +28,12 @@ impl Postgres {
 
     /// The address of its database, by way of a proxy or of none.
     pub fn url(&self, by_way_of: &str) -> String {
-        format!("postgres://mfa:{PASSWORD}@{by_way_of}/postgres")
+        format!("postgres://mfa:{DATABASE_PASSWORD}@{by_way_of}/postgres")
     }
 
     /// The address of another of its databases.
     pub fn url_of(&self, database: &str, by_way_of: &str) -> String {
-        format!("postgres://mfa:{PASSWORD}@{by_way_of}/{database}")
+        format!("postgres://mfa:{DATABASE_PASSWORD}@{by_way_of}/{database}")
     }
 
     /// Makes another database.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::container::{Container, Network};
 use crate::proxy;
+use crate::secrets::BROKER_PASSWORD;
 use crate::stage::until;
 
 /// The user of the workers, who may do everything.
@@ -15,8 +16,6 @@ pub const WORKER: &str = "mfa-worker";
 pub const PRODUCER: &str = "itsm";
 /// A producer that may not.
 pub const STRANGER: &str = "stranger";
-/// The password of all of them.
-pub const PASSWORD: &str = "canary-broker-password-81c3";
 
 /// Makes the files, then becomes the broker.
 const ENTRY: &str = r#"cd; [ -e .erlang.cookie ] || (umask 077; printf %s "$COOKIE" >.erlang.cookie)
@@ -182,7 +181,7 @@ fn conf(count: usize) -> String {
 }
 
 fn definitions() -> Value {
-    let user = |name: &str| json!({"name": name, "password": PASSWORD, "tags": []});
+    let user = |name: &str| json!({"name": name, "password": BROKER_PASSWORD, "tags": []});
     let may = |name: &str, configure: &str, write: &str, read: &str| json!({"user": name, "vhost": "/", "configure": configure, "write": write, "read": read});
     json!({
         "users": [user(WORKER), user(PRODUCER), user(STRANGER)],

@@ -85,8 +85,8 @@ pub struct Record {
     pub left: BTreeMap<String, u64>,
     /// Every line that the workers printed.
     pub output: Vec<String>,
-    /// What no line may show.
-    pub secrets: Vec<String>,
+    /// What no line may show: what it is, and how it is known.
+    pub secrets: Vec<(&'static str, &'static str)>,
     /// What the bench itself saw go wrong: a worker that ended unasked, a log that does not verify.
     pub remarks: Vec<String>,
 }

@@ -6,17 +6,24 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::checker;
-use crate::crew::{CLIENT_SECRET, Member};
+use crate::crew::Member;
 use crate::evidence::{call, held};
-use crate::postgres::{self, Postgres};
+use crate::postgres::Postgres;
 use crate::queues::Queues;
 use crate::rabbit::{self, Rabbit};
 use crate::record::{Asked, Held, Kind, Letter, Record, Told};
 use crate::requests::{request, upn};
+use crate::secrets::{BROKER_PASSWORD, CANARIES};
 use crate::simulator::{MOBILE, Simulator};
 use crate::stage::until;
+
+/// The id that every office phone has.
+const OFFICE: &str = "e37fc753-ff3b-4958-9484-eaa9425c82bc";
+/// The operations of Graph that change something about a user.
+const CHANGING: [&str; 4] = ["delete_method", "revoke_sessions", "change_method", "add_method"];
 
 /// Held while a simulator starts.
 static STARTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -46,7 +53,7 @@ impl<'a> Scene<'a> {
         let simulator = Simulator::start(program, &["--latency", "0ms", "--users", "250"], &log).await;
         drop(turn);
         let address = rabbit.addresses().swap_remove(0);
-        let queues = Queues::new(&format!("amqp://{}:{}@{address}/%2f", rabbit::WORKER, rabbit::PASSWORD));
+        let queues = Queues::new(&format!("amqp://{}:{}@{address}/%2f", rabbit::WORKER, BROKER_PASSWORD));
         let mut crew = Vec::new();
         for number in 1..=workers {
             let mut member = Member::new(number, rabbit, postgres, &simulator.root(), directory.path()).await;
@@ -96,6 +103,22 @@ impl<'a> Scene<'a> {
         self.publish(id, user, Kind::Reset(profile)).await;
     }
 
+    /// Publishes a request to set these phones, which the user is to have at the end.
+    pub async fn ask_for_phones(&mut self, id: &str, user: usize) {
+        let owner = self.user(user).await["id"].as_str().unwrap().to_owned();
+        let (mobile, office) = (format!("+1 206888{user:04}"), format!("+1 206999{user:04}"));
+        for (kind, id, number) in [("phone_mobile", MOBILE, &mobile), ("phone_office", OFFICE, &office)] {
+            // As the simulator shows it.
+            let value = Uuid::new_v5(&Uuid::NAMESPACE_OID, number.as_bytes()).to_string();
+            self.record.registered.push(Held { method: (owner.clone(), kind.into(), id.into()), value });
+        }
+        let mut body = request(id, user, "");
+        body.as_object_mut().unwrap().remove("profile");
+        body["steps"] = json!([{"set_phones": {"mobile": mobile, "office": office}}]);
+        self.owners.insert(id.to_owned(), owner);
+        self.send(id, body, Kind::Reset("set-phones")).await;
+    }
+
     /// Publishes a request of somebody who may not ask.
     pub async fn ask_as_a_stranger(&mut self, id: &str, user: usize) {
         self.publish(id, user, Kind::Stranger).await;
@@ -103,7 +126,11 @@ impl<'a> Scene<'a> {
 
     async fn publish(&mut self, id: &str, user: usize, kind: Kind) {
         let profile = if let Kind::Reset(profile) = kind { profile } else { "all" };
-        let body = request(id, user, profile).to_string().into_bytes();
+        self.send(id, request(id, user, profile), kind).await;
+    }
+
+    async fn send(&mut self, id: &str, body: Value, kind: Kind) {
+        let body = body.to_string().into_bytes();
         self.bodies.insert(id.to_owned(), body.clone());
         let producer = (kind != Kind::Stranger).then_some(rabbit::WORKER);
         self.queues.publish("reset", &[body], producer).await;
@@ -244,8 +271,7 @@ impl<'a> Scene<'a> {
         }
         self.record.left = self.left();
         self.record.output = self.crew.iter().flat_map(Member::output).collect();
-        let secrets = [CLIENT_SECRET, rabbit::PASSWORD, postgres::PASSWORD, "@contoso.test", "+1 206", "Bearer "];
-        self.record.secrets = secrets.map(str::to_owned).into();
+        self.record.secrets = CANARIES.into();
         let remarks = self.audit(journal.as_array().unwrap());
         self.record.remarks.extend(remarks);
         println!("{}: {}", self.name, self.record.summary());
@@ -280,8 +306,7 @@ impl<'a> Scene<'a> {
                 records.iter().filter(about).map(|record| record["time"].as_i64().unwrap()).collect()
             };
             let changing = |entry: &&Value| {
-                let changes = ["delete_method", "revoke_sessions"].iter().any(|name| entry["operation"] == *name);
-                entry["user"] == owner.as_str() && changes
+                entry["user"] == owner.as_str() && CHANGING.iter().any(|name| entry["operation"] == *name)
             };
             let first = journal.iter().filter(changing).map(|entry| entry["at_ms"].as_i64().unwrap()).min();
             let (intents, conclusions) = (of("intent"), of("conclusion"));

@@ -12,6 +12,7 @@ use crate::postgres::Postgres;
 use crate::proxy::Line;
 use crate::rabbit::{self, Rabbit};
 use crate::scene::{Scene, fault};
+use crate::secrets::BROKER_PASSWORD;
 use crate::stage::until;
 
 /// The worker that is frozen, and the one that takes over.
@@ -83,7 +84,7 @@ async fn zombie(
     let (rabbit, postgres) = servers;
     let mut scene = Scene::new(name, rabbit, Some(postgres), 2).await;
     if broker == Fooled {
-        let (user, password, way) = (rabbit::WORKER, rabbit::PASSWORD, scene.crew[A].broker.address);
+        let (user, password, way) = (rabbit::WORKER, BROKER_PASSWORD, scene.crew[A].broker.address);
         scene.crew[A].set("BROKER__URL", &format!("amqp://{user}:{password}@{way}/%2f?heartbeat=600"));
     }
     let gate = begin(&mut scene).await;
