@@ -25,6 +25,7 @@ pub const ALL_ROLES: [&str; 8] = [
 ];
 
 struct Issued {
+    app: String,
     roles: Arc<[String]>,
     expires: Instant,
 }
@@ -34,9 +35,10 @@ struct Issued {
 pub struct Tokens(HashMap<String, Issued>);
 
 impl Tokens {
-    /// Finds out what the bearer may do.
-    pub fn roles(&self, token: &str, now: Instant) -> Option<Arc<[String]>> {
-        self.0.get(token).filter(|issued| issued.expires > now).map(|issued| issued.roles.clone())
+    /// Finds out which application the bearer is, and what it may do.
+    pub fn bearer(&self, token: &str, now: Instant) -> Option<(String, Arc<[String]>)> {
+        let issued = self.0.get(token).filter(|issued| issued.expires > now)?;
+        Some((issued.app.clone(), issued.roles.clone()))
     }
 
     /// Makes every token worthless.
@@ -61,7 +63,10 @@ impl Tokens {
         let token = parts.map(|part| base64url(part.as_bytes())).join(".");
         let now = Instant::now();
         self.0.retain(|_, issued| issued.expires > now);
-        self.0.insert(token.clone(), Issued { roles: roles.into(), expires: now + lifetime });
+        self.0.insert(
+            token.clone(),
+            Issued { app: asked.get("client_id").to_lowercase(), roles: roles.into(), expires: now + lifetime },
+        );
         let seconds = lifetime.as_secs();
         Reply::ok(json!({
             "token_type": "Bearer", "expires_in": seconds, "ext_expires_in": seconds, "access_token": token,
