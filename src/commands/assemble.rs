@@ -42,7 +42,7 @@ impl Process {
             opened => opened.context("ledger.url")?,
         };
         let graph = Graph::new(graph_settings(config, &ledger, observer(&metrics))?).context("graph")?;
-        metrics.set_graph_rate(f64::from(config.graph.requests_per_second));
+        metrics.set_graph_rate(graph.requests_per_second());
         let rules = Rules { policy: config.policy.clone(), limits: config.retry, app: config.graph.client_id.clone() };
         let shared = Shared {
             ledger,
