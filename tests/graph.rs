@@ -5,6 +5,8 @@
 mod bench;
 #[path = "graph/changing.rs"]
 mod changing;
+#[path = "graph/holds.rs"]
+mod holds;
 #[path = "graph/reading.rs"]
 mod reading;
 #[path = "graph/retry_after.rs"]

@@ -138,6 +138,8 @@ fn header(headers: &Map<String, Value>, wanted: &str) -> Option<String> {
     let (_, value) = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
     match value {
         Value::String(text) => Some(text.clone()),
+        // Without an exponent, which no header has.
+        Value::Number(number) if number.is_f64() => Some(number.as_f64()?.to_string()),
         Value::Number(number) => Some(number.to_string()),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
