@@ -23,7 +23,7 @@ pub struct Settings {
     pub client_id: String,
     /// Its secret.
     pub client_secret: SecretString,
-    /// The most requests a second; an item of a batch counts as one.
+    /// The ceiling of the rate, in requests a second; an item of a batch counts as one.
     pub requests_per_second: f64,
     /// How long a request may take.
     pub timeout: Duration,
