@@ -111,12 +111,18 @@ pub struct Simulator {
     /// How long each answer takes, such as 50ms
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = time)]
     pub latency: Duration,
-    /// How many requests a second it takes before it throttles; no limit if left out
+    /// How many requests a second of one application it takes before it throttles; no limit if left out
     #[arg(long, value_name = "N")]
     pub rate: Option<u32>,
     /// Which cloud it is, since some lack kinds of methods; the tenant file says if left out, else it is global
     #[arg(long, value_enum)]
     pub cloud: Option<Cloud>,
+    /// The same for all applications together
+    #[arg(long, value_name = "N")]
+    pub tenant_rate: Option<u32>,
+    /// Never tells how much of a limit is used, only that it is used up
+    #[arg(long)]
+    pub omit_percentage: bool,
 }
 
 /// What is published, and whether to wait.

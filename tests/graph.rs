@@ -11,6 +11,8 @@ mod changes;
 mod changing;
 #[path = "graph/credentials.rs"]
 mod credentials;
+#[path = "graph/holds.rs"]
+mod holds;
 #[path = "graph/platforms.rs"]
 mod platforms;
 #[path = "graph/reading.rs"]

@@ -351,6 +351,23 @@ async fn a_batch_answers_each_item() {
 }
 
 #[tokio::test]
+async fn each_item_says_how_much_of_the_limit_is_used() {
+    let graph = Graph::start(Options { users: 1, rate: Some(10.0), ..Options::default() }).await;
+    let name = "x-ms-throttle-limit-percentage";
+    let told =
+        |answers: &[Value]| -> Vec<bool> { answers.iter().map(|item| item["headers"].get(name).is_some()).collect() };
+    let answers = graph.batch(&[("GET", "/users/user00001@contoso.test"); 12]).await;
+    assert!(answers.iter().all(|item| item["headers"]["x-ms-resource-unit"] == "1"));
+    assert!(told(&answers).contains(&false) && told(&answers).contains(&true), "{answers:?}");
+    let refused = answers.iter().find(|item| item["status"] == 429).unwrap();
+    let scope = refused["headers"]["x-ms-throttle-scope"].as_str().unwrap();
+    assert!(scope.starts_with("Tenant_Application/ReadWrite/"), "{scope}");
+    graph.set(json!({"omit_percentage": true})).await;
+    let answers = graph.batch(&[("GET", "/users/user00001@contoso.test"); 12]).await;
+    assert!(!told(&answers).contains(&true), "{answers:?}");
+}
+
+#[tokio::test]
 async fn too_many_calls_are_throttled_item_by_item() {
     let graph = Graph::start(Options { users: 1, rate: Some(4.0), ..Options::default() }).await;
     let answers = graph.batch(&[("GET", "/users/user00001@contoso.test"); 6]).await;

@@ -11,6 +11,8 @@ use tracing::{error, warn};
 
 use super::Shared;
 use super::amqp::{self, Outgoing, PublishError, Publisher, Session};
+use super::graph::Graph;
+use super::ledger::Ledger;
 use super::outlet::{Refusals, Refused, waits};
 use crate::admin::Health;
 use crate::domain::outcome::Fault;
@@ -36,7 +38,7 @@ pub async fn keep(
     stop: CancellationToken,
 ) {
     let turns = turns(&shared, &metrics, &health, checkpoint_interval, &stop);
-    tokio::join!(turns, renewals(&shared, &stop));
+    tokio::join!(turns, renewals(&shared, &stop), share_holds(&shared.graph, &shared.ledger, &stop));
 }
 
 /// Renews leases, beside everything else: they do not wait for it.
@@ -62,7 +64,7 @@ async fn turns(
 ) {
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut known = Known { probed: None, signed: Instant::now(), hold: Timestamp::MIN, records: 0 };
+    let mut known = Known { probed: None, signed: Instant::now(), records: 0 };
     loop {
         tokio::select! {
             _ = second.tick() => {}
@@ -80,7 +82,6 @@ async fn turns(
 struct Known {
     probed: Option<Instant>,
     signed: Instant,
-    hold: Timestamp,
     records: u64,
 }
 
@@ -89,7 +90,6 @@ async fn turn(shared: &Shared, metrics: &Metrics, health: &Health, checkpoint_in
         known.probed = Some(Instant::now());
         health.set_ledger(shared.ledger.is_writable().await);
     }
-    share_hold(shared, &mut known.hold).await;
     if known.signed.elapsed() >= checkpoint_interval {
         known.signed = Instant::now();
         checkpoint(shared, metrics).await;
@@ -107,15 +107,34 @@ async fn watched(health: &Health, turn: impl Future<Output = ()>) {
     }
 }
 
-/// Lets the ledger know what Graph asked, for other replicas and for the next start, and learns what they were asked.
-async fn share_hold(shared: &Shared, known: &mut Timestamp) {
+/// Lets the ledger know at once what Graph asked, for other replicas and for the next start, and learns each second
+/// what they were asked.
+pub async fn share_holds(graph: &Graph, ledger: &Ledger, stop: &CancellationToken) {
+    let mut second = interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut known = Timestamp::MIN;
+    loop {
+        tokio::select! {
+            _ = second.tick() => {}
+            () = graph.hold_asked() => {}
+            () = stop.cancelled() => return,
+        }
+        let share = share_hold(graph, ledger, &mut known);
+        tokio::select! {
+            () = share => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn share_hold(graph: &Graph, ledger: &Ledger, known: &mut Timestamp) {
     let now = Timestamp::now();
-    if let Some(until) = shared.graph.held_until().filter(|until| until > known && *until > now) {
-        if shared.ledger.hold(until, now).await.is_ok() {
+    if let Some(until) = graph.held_until().filter(|until| until > known && *until > now) {
+        if ledger.hold(until, now).await.is_ok() {
             *known = until;
         }
-    } else if let Ok(Some(until)) = shared.ledger.held_until(now).await {
-        shared.graph.hold_until(until);
+    } else if let Ok(Some(until)) = ledger.held_until(now).await {
+        graph.hold_until(until);
         *known = (*known).max(until);
     }
 }
@@ -131,6 +150,7 @@ pub async fn checkpoint(shared: &Shared, metrics: &Metrics) {
 
 async fn gauges(shared: &Shared, metrics: &Metrics, health: &Health, records: &mut u64) {
     health.set_token(shared.graph.is_ready(), shared.graph.token_trouble());
+    metrics.set_graph_rate(shared.graph.requests_per_second());
     let stored = shared.ledger.counts().records();
     metrics.audit_stored(stored - std::mem::replace(records, stored));
     if let Ok((pending, oldest)) = shared.ledger.outbox(Timestamp::now()).await {

@@ -42,7 +42,7 @@ impl Process {
             opened => opened.context("ledger.url")?,
         };
         let graph = Graph::new(graph_settings(config, &ledger, observer(&metrics))?).context("graph")?;
-        metrics.set_graph_rate(f64::from(config.graph.requests_per_second));
+        metrics.set_graph_rate(graph.requests_per_second());
         let (policy, profiles) = (config.policy.clone(), config.profiles.clone());
         let rules = Rules { policy, limits: config.retry, app: app(&config.graph), profiles };
         let shared = Shared {

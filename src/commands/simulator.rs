@@ -24,6 +24,8 @@ pub async fn run(args: &cli::Simulator, stop: CancellationToken) -> anyhow::Resu
         latency: args.latency,
         rate: args.rate.map(f64::from),
         cloud: args.cloud,
+        tenant_rate: args.tenant_rate.map(f64::from),
+        omit_percentage: args.omit_percentage,
         ..Options::default()
     };
     let listener = TcpListener::bind(args.listen).await.context("--listen")?;

@@ -35,6 +35,8 @@ pub struct Call {
     /// Scheme and host under which the caller reached us; links must lead back there.
     pub base: String,
     pub client_request_id: Option<String>,
+    /// The application that calls; empty without a valid token.
+    pub app: String,
     /// Whether `ConsistencyLevel: eventual` was sent.
     pub eventual: bool,
     pub at_ms: i64,

@@ -153,17 +153,22 @@ struct Changes {
     latency_ms: Option<u64>,
     /// 0 is without limit.
     rate: Option<f64>,
+    /// 0 is without limit.
+    tenant_rate: Option<f64>,
     lag_ms: Option<u64>,
     omit_retry_after: Option<bool>,
+    omit_percentage: Option<bool>,
     token_lifetime_s: Option<u64>,
     page_size: Option<usize>,
     clock_ahead_s: Option<i64>,
 }
 
 fn shown(settings: &Settings) -> Json<Value> {
+    let limits = &settings.limits;
     let mut shown = json!({
-        "latency_ms": settings.latency.as_millis(), "rate": settings.rate.unwrap_or(0.0),
-        "lag_ms": settings.lag.as_millis(), "omit_retry_after": settings.omit_retry_after,
+        "latency_ms": settings.latency.as_millis(), "rate": limits.app.unwrap_or(0.0),
+        "tenant_rate": limits.tenant.unwrap_or(0.0), "omit_percentage": limits.omit_percentage,
+        "lag_ms": settings.lag.as_millis(), "omit_retry_after": limits.omit_retry_after,
         "token_lifetime_s": settings.token_lifetime.as_secs(), "page_size": settings.page_size,
         "clock_ahead_s": settings.clock_ahead,
     });
@@ -196,9 +201,12 @@ async fn change_settings(State(shared): State<Shared>, Json(mut body): Json<Map<
     };
     now.choices = choices;
     now.latency = changes.latency_ms.map_or(now.latency, Duration::from_millis);
-    now.rate = changes.rate.map_or(now.rate, |rate| (rate > 0.0).then_some(rate));
+    let limit = |rate: f64| (rate > 0.0).then_some(rate);
+    now.limits.app = changes.rate.map_or(now.limits.app, limit);
+    now.limits.tenant = changes.tenant_rate.map_or(now.limits.tenant, limit);
+    now.limits.omit_percentage = changes.omit_percentage.unwrap_or(now.limits.omit_percentage);
     now.lag = changes.lag_ms.map_or(now.lag, Duration::from_millis);
-    now.omit_retry_after = changes.omit_retry_after.unwrap_or(now.omit_retry_after);
+    now.limits.omit_retry_after = changes.omit_retry_after.unwrap_or(now.limits.omit_retry_after);
     now.token_lifetime = changes.token_lifetime_s.map_or(now.token_lifetime, Duration::from_secs);
     now.page_size = changes.page_size.map_or(now.page_size, |size| size.clamp(1, 999));
     now.clock_ahead = changes.clock_ahead_s.unwrap_or(now.clock_ahead);

@@ -106,7 +106,9 @@ async fn graph(State(shared): State<Shared>, request: Request) -> Response<Body>
     let (reply, date) = {
         let mut world = shared.world();
         let bearer = bearer(&parts);
-        let roles = bearer.and_then(|token| world.tokens.roles(token, tokio::time::Instant::now()));
+        let bearer = bearer.and_then(|token| world.tokens.bearer(token, tokio::time::Instant::now()));
+        let (app, roles) = bearer.unzip();
+        call.app = app.unwrap_or_default();
         let reply = match known {
             Some((version, rest)) => {
                 call.version = version;
@@ -139,6 +141,7 @@ fn incoming(parts: &Parts, body: Value) -> Call {
         query: Vec::new(),
         body,
         base: format!("http://{host}"),
+        app: String::new(),
         client_request_id: header("client-request-id").map(Into::into),
         eventual: header("consistencylevel").is_some_and(|level| level.eq_ignore_ascii_case("eventual")),
         at_ms: jiff::Timestamp::now().as_millisecond(),

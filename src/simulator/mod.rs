@@ -17,8 +17,16 @@
 //! | `POST users/{upn or id}/methods` | registers a method `{type, value?, id?, created?, properties?}`; 409 when its id is taken |
 //! | `GET`, `POST`, `DELETE faults` | shows, sets, clears faults |
 //! | `GET stats` | `{requests, throttled, operations: {name: {requests, throttled}}}`; the totals leave tokens and batches themselves out |
-//! | `GET`, `PATCH settings` | `latency_ms`, `rate` (0 = none), `lag_ms`, `omit_retry_after`, `token_lifetime_s`, `page_size`, `clock_ahead_s`, and what the tenant chooses (below) |
+//! | `GET`, `PATCH settings` | `latency_ms`, `rate` and `tenant_rate` (0 = none), `lag_ms`, `omit_retry_after`, `omit_percentage`, `token_lifetime_s`, `page_size`, `clock_ahead_s`, and what the tenant chooses (below) |
 //! | `DELETE tokens` | makes every token that was issued worthless |
+//!
+//! # Throttling
+//!
+//! Each application has a bucket that `rate` fills and that holds one second's worth, and all of them share one that
+//! `tenant_rate` fills. A call takes one unit of both, an item of a `$batch` too, refused or not. Answers carry
+//! `x-ms-resource-unit` and, above 0.8, `x-ms-throttle-limit-percentage`, the share of the bucket in use, up to 1.8; a
+//! 429 carries `Retry-After`, `x-ms-throttle-scope` (`<scope>/ReadWrite/<application>/<tenant>`) and
+//! `x-ms-throttle-information` as well. In a `$batch` they are headers of the items.
 //!
 //! # Faults
 //!
@@ -150,8 +158,10 @@ pub struct Options {
     pub tenant: Option<serde_json::Value>,
     /// How long every answer takes.
     pub latency: Duration,
-    /// How many calls a second are answered; each item of a `$batch` is one, token calls are none.
+    /// How many calls a second of each application are answered; each item of a `$batch` is one, token calls are none.
     pub rate: Option<f64>,
+    /// The same for all applications of the tenant together.
+    pub tenant_rate: Option<f64>,
     /// How long a list still shows a deleted method.
     pub lag: Duration,
     /// How long a token counts.
@@ -160,6 +170,8 @@ pub struct Options {
     pub page_size: usize,
     /// Whether a 429 comes without `Retry-After`.
     pub omit_retry_after: bool,
+    /// Whether answers never say how much of the limit is used.
+    pub omit_percentage: bool,
     /// Whether every method but the password keeps the default from being deleted, whatever the tenant file says.
     pub strict_default: bool,
     /// Which cloud it is, whatever the tenant file says.
@@ -174,10 +186,12 @@ impl Default for Options {
             tenant: None,
             latency: Duration::ZERO,
             rate: None,
+            tenant_rate: None,
             lag: Duration::ZERO,
             token_lifetime: Duration::from_secs(3599),
             page_size: 100,
             omit_retry_after: false,
+            omit_percentage: false,
             strict_default: false,
             cloud: None,
         }

@@ -32,6 +32,7 @@ pub const ALL_ROLES: [&str; 9] = [
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 struct Issued {
+    app: String,
     roles: Arc<[String]>,
     expires: Instant,
 }
@@ -41,9 +42,10 @@ struct Issued {
 pub struct Tokens(HashMap<String, Issued>);
 
 impl Tokens {
-    /// Finds out what the bearer may do.
-    pub fn roles(&self, token: &str, now: Instant) -> Option<Arc<[String]>> {
-        self.0.get(token).filter(|issued| issued.expires > now).map(|issued| issued.roles.clone())
+    /// Finds out which application the bearer is, and what it may do.
+    pub fn bearer(&self, token: &str, now: Instant) -> Option<(String, Arc<[String]>)> {
+        let issued = self.0.get(token).filter(|issued| issued.expires > now)?;
+        Some((issued.app.clone(), issued.roles.clone()))
     }
 
     /// Makes every token worthless.
@@ -84,7 +86,8 @@ impl Tokens {
         let token = parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
         let now = Instant::now();
         self.0.retain(|_, issued| issued.expires > now);
-        self.0.insert(token.clone(), Issued { roles: roles.into(), expires: now + lifetime });
+        let app = granted.client_id.to_lowercase();
+        self.0.insert(token.clone(), Issued { app, roles: roles.into(), expires: now + lifetime });
         Minted { token, expires: unix + seconds, seconds }
     }
 }

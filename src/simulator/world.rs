@@ -19,16 +19,15 @@ use super::operation::{Operation, Route};
 use super::routes;
 use super::tenant::{Tenant, User};
 use super::tenant_file::{self, InvalidTenant};
-use super::throttle::{self, Bucket};
+use super::throttle::{Limits, Throttle};
 use super::token::{Asked, Tokens};
 
 /// Holds what can be changed while the simulator runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub latency: Duration,
-    pub rate: Option<f64>,
+    pub limits: Limits,
     pub lag: Duration,
-    pub omit_retry_after: bool,
     pub token_lifetime: Duration,
     pub page_size: usize,
     pub choices: Choices,
@@ -44,7 +43,7 @@ pub struct World {
     pub journal: Journal,
     pub tokens: Tokens,
     pub rng: Rng,
-    bucket: Bucket,
+    throttle: Throttle,
     batches: u64,
 }
 
@@ -60,9 +59,13 @@ impl World {
         }
         let settings = Settings {
             latency: options.latency,
-            rate: options.rate,
+            limits: Limits {
+                app: options.rate,
+                tenant: options.tenant_rate,
+                omit_retry_after: options.omit_retry_after,
+                omit_percentage: options.omit_percentage,
+            },
             lag: options.lag,
-            omit_retry_after: options.omit_retry_after,
             token_lifetime: options.token_lifetime,
             page_size: options.page_size.clamp(1, 999),
             choices,
@@ -75,7 +78,7 @@ impl World {
             journal: Journal::default(),
             tokens: Tokens::default(),
             rng: Rng::with_seed(options.seed),
-            bucket: Bucket::new(),
+            throttle: Throttle::default(),
             batches: 0,
         })
     }
@@ -101,15 +104,12 @@ impl World {
     pub fn handle(&mut self, call: &Call, roles: Option<&[String]>) -> Reply {
         let route = Route::of(call, &self.settings.choices);
         let user = route.user.as_deref().and_then(|key| self.meant(key)).map(|user| user.id.clone());
-        let mut reply = match (roles, self.throttle()) {
-            (None, _) => unauthorized(),
-            (Some(_), Err(reply)) => reply,
-            (Some(roles), Ok(share)) => {
+        let mut reply = match roles.ok_or_else(unauthorized).and_then(|roles| Ok((roles, self.throttle(call)?))) {
+            Err(refused) => refused,
+            Ok((roles, headers)) => {
                 let run = |world: &mut Self| routes::carry_out(world, call, &route, roles);
                 let mut reply = self.with_faults(route.operation, user.as_deref(), run);
-                if share > 0.8 && self.settings.rate.is_some() {
-                    reply.headers.push(("x-ms-throttle-limit-percentage", format!("{share:.2}")));
-                }
+                reply.headers.extend(headers);
                 reply
             }
         };
@@ -140,11 +140,10 @@ impl World {
         Ok(user)
     }
 
-    fn throttle(&mut self) -> Result<f64, Reply> {
-        let Some(rate) = self.settings.rate.filter(|rate| *rate > 0.0) else { return Ok(0.0) };
-        self.bucket
-            .take(rate, Instant::now())
-            .map_err(|wait| Reply::throttled((!self.settings.omit_retry_after).then(|| throttle::retry_after(wait))))
+    /// Counts a call against the limits: the headers of its answer, or the refusal.
+    fn throttle(&mut self, call: &Call) -> Result<Vec<(&'static str, String)>, Reply> {
+        let tenant = self.tenant.id.as_deref().unwrap_or("contoso.test");
+        self.throttle.take(&self.settings.limits, &call.app, tenant, Instant::now())
     }
 
     /// Runs a call under the fault that is set for it, if any.

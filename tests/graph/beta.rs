@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use mfa_reset::adapters::graph::Trail;
-use mfa_reset::domain::guard::{Facts, Unread};
+use mfa_reset::domain::guard::Facts;
 use mfa_reset::domain::method::{Method, MethodType};
 use mfa_reset::domain::outcome::Fault;
+use mfa_reset::domain::outcome::Unread;
 use mfa_reset::domain::plan::{Reach, Refusal};
 use mfa_reset::domain::preference::Preference;
 use mfa_reset::domain::reason::Reason;
@@ -62,7 +63,7 @@ async fn remove(tenant: &Tenant, method: &Method) -> Result<Reply, Fault> {
 
 async fn list(tenant: &Tenant, types: &[MethodType], beta: bool) -> Result<Vec<Method>, Fault> {
     let id = tenant.id(ADA).await;
-    let reach = Reach { types: types.iter().copied().collect(), beta };
+    let reach = Reach { types: types.iter().copied().collect(), beta, passwordless: false };
     tenant.graph.list_methods(Lane::Tickets, &id, &reach, &Trail::default()).await
 }
 

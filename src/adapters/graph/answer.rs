@@ -14,6 +14,14 @@ const LONGEST: usize = 4 * 1024 * 1024;
 /// The longest body of any other.
 const LONGEST_ERROR: usize = 64 * 1024;
 
+/// The header of the identity service that says how much of the limit is in use: 0.8 to 1.8, and absent below.
+pub(super) const PERCENTAGE: &str = "x-ms-throttle-limit-percentage";
+
+/// A share of the limit; what cannot be one is not believed.
+pub(super) fn percentage(text: &str) -> Option<f64> {
+    text.trim().parse().ok().filter(|share| (0.0..=10.0).contains(share))
+}
+
 /// An answer.
 #[derive(Debug, Clone)]
 pub(super) struct Answer {

@@ -1,15 +1,15 @@
-//! Several reading calls in one request. Each item is throttled, fails and is tried again on its own.
-
-use std::time::Duration;
+//! Several reading calls in one request, or in a few while the rate is low. Each item is throttled, fails and is tried
+//! again on its own.
 
 use jiff::Timestamp;
 use reqwest::Method;
+use reqwest::header::RETRY_AFTER;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Graph;
-use super::answer::Answer;
+use super::answer::{self, Answer};
 use super::client::Call;
 use super::fault;
 use super::observe::{Operation, Status, Trail};
@@ -44,7 +44,8 @@ impl Graph {
         let mut answers = Answers { items: items.iter().map(|_| None).collect(), date: None };
         let mut tries = Tries::new();
         loop {
-            let open: Vec<usize> = (0..items.len()).filter(|index| answers.items[*index].is_none()).collect();
+            let mut open: Vec<usize> = (0..items.len()).filter(|index| answers.items[*index].is_none()).collect();
+            open.truncate(self.gate.at_once());
             if open.is_empty() {
                 return Ok((answers.items.into_iter().flatten().collect(), Self::clock(answers.date)));
             }
@@ -73,7 +74,7 @@ impl Graph {
         let call =
             Call { operation: Operation::Batch, method: Method::POST, url, id, body: Some(&body), checked: None };
         let token = self.tokens.current().await?;
-        let started = Instant::now();
+        let sent = Instant::now();
         let answer = fault::reading(self.send(&call).await?, self.gate.remaining())?;
         if !answer.is_good() {
             return Err(Fault::Permanent { reason: Reason::GraphRefused });
@@ -82,8 +83,7 @@ impl Graph {
         let mut fault = None;
         for &index in open {
             let item = item(answer.body.as_ref(), index, date);
-            let took = started.elapsed();
-            match self.settle(items[index].operation, ids[index], item, took) {
+            match self.settle(items[index].operation, ids[index], item, sent) {
                 Ok(answer) => answers.items[index] = Some(answer),
                 Err(Fault::Unavailable { .. }) if self.tokens.reject(&token) => {
                     fault = Some(Fault::Transient { reason: Reason::TokenRefused });
@@ -94,10 +94,18 @@ impl Graph {
         fault.map_or(Ok(()), Err)
     }
 
-    fn settle(&self, operation: Operation, id: Uuid, item: Option<Answer>, took: Duration) -> Result<Answer, Fault> {
-        let Some(answer) = item else { return Err(Fault::Transient { reason: Reason::GraphUnavailable }) };
+    fn settle(
+        &self,
+        operation: Operation,
+        id: Uuid,
+        item: Option<(Answer, Option<f64>)>,
+        sent: Instant,
+    ) -> Result<Answer, Fault> {
+        let Some((answer, percentage)) = item else {
+            return Err(Fault::Transient { reason: Reason::GraphUnavailable });
+        };
         let (status, ending) = (Status::Code(answer.status), Ok(answer));
-        self.note(operation, id, &ending, status, took);
+        self.note(operation, id, &ending, status, sent, percentage);
         fault::reading(ending, self.gate.remaining())
     }
 }
@@ -110,26 +118,32 @@ fn body(items: &[Item], open: &[usize], ids: &[Uuid]) -> Value {
     json!({"requests": open.iter().map(request).collect::<Vec<_>>()})
 }
 
-/// The answer to one item; they come in any order.
-fn item(body: Option<&Value>, index: usize, date: Timestamp) -> Option<Answer> {
+/// The answer to one item, with the share of the limit that it tells; they come in any order.
+fn item(body: Option<&Value>, index: usize, date: Timestamp) -> Option<(Answer, Option<f64>)> {
     let id = index.to_string();
     let responses = body?.get("responses")?.as_array()?;
     let found = responses.iter().find(|item| item.get("id").and_then(Value::as_str) == Some(&id))?;
     let status = found.get("status")?;
     let status = status.as_u64().or_else(|| status.as_str()?.parse().ok())?;
-    Some(Answer {
+    let headers = found.get("headers").and_then(Value::as_object);
+    let percentage = headers.and_then(|headers| answer::percentage(&header(headers, answer::PERCENTAGE)?));
+    let answer = Answer {
         status: u16::try_from(status).ok()?,
-        retry_after: found.get("headers").and_then(Value::as_object).and_then(|headers| wait(headers, date)),
+        retry_after: headers.and_then(|headers| retry_after::wait(&header(headers, RETRY_AFTER.as_str())?, date)),
         date: Some(date),
         body: found.get("body").filter(|body| !body.is_null()).cloned(),
-    })
+    };
+    Some((answer, percentage))
 }
 
-fn wait(headers: &Map<String, Value>, date: Timestamp) -> Option<Duration> {
-    let (_, value) = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after"))?;
+/// A header of an item, which may be text or a number.
+fn header(headers: &Map<String, Value>, wanted: &str) -> Option<String> {
+    let (_, value) = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
     match value {
-        Value::String(text) => retry_after::wait(text, date),
-        Value::Number(number) => retry_after::wait(&number.to_string(), date),
+        Value::String(text) => Some(text.clone()),
+        // Without an exponent, which no header has.
+        Value::Number(number) if number.is_f64() => Some(number.as_f64()?.to_string()),
+        Value::Number(number) => Some(number.to_string()),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }

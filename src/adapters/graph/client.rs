@@ -1,7 +1,6 @@
 //! One request: authorised, timed, counted, and heard when it asks everybody to wait.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH};
@@ -13,7 +12,7 @@ use tracing::debug;
 use uuid::Uuid;
 
 use super::Graph;
-use super::answer::{Answer, Broken, Ending};
+use super::answer::{self, Answer, Broken, Ending, PERCENTAGE};
 use super::fault::{self, Meaning};
 use super::observe::{Observed, Operation, Status};
 use super::token::Token;
@@ -89,8 +88,11 @@ impl Graph {
             None if call.method == Method::POST => request.header(CONTENT_LENGTH, 0),
             None => request,
         };
+        let mut percentage = None;
         let (ending, status) = match request.send().await {
             Ok(response) => {
+                let told = response.headers().get(PERCENTAGE).and_then(|value| value.to_str().ok());
+                percentage = told.and_then(answer::percentage);
                 let (answer, status) = Answer::read(response).await;
                 (Ok(answer), status)
             }
@@ -99,21 +101,26 @@ impl Graph {
                 (Err(broken), broken.status())
             }
         };
-        self.note(call.operation, call.id, &ending, status, started.elapsed());
+        self.note(call.operation, call.id, &ending, status, started, percentage);
         ending
     }
 
-    /// Counts a request or an item of a batch, and keeps the wait that it asks for.
-    pub(super) fn note(&self, operation: Operation, id: Uuid, ending: &Ending, status: Status, took: Duration) {
-        (self.observer)(Observed::Call { operation, status, seconds: took.as_secs_f64() });
-        match ending {
-            Ok(answer) if answer.is_good() => self.gate.went_well(),
-            Ok(answer) => {
-                if let Some(wait) = fault::asks_to_wait(answer) {
-                    self.gate.asked(wait);
-                }
-            }
-            Err(_) => {}
+    /// Counts a request or an item of a batch that was sent then, keeps the wait that it asks for, and learns from the
+    /// share of the limit that it tells.
+    pub(super) fn note(
+        &self,
+        operation: Operation,
+        id: Uuid,
+        ending: &Ending,
+        status: Status,
+        sent: Instant,
+        percentage: Option<f64>,
+    ) {
+        (self.observer)(Observed::Call { operation, status, seconds: sent.elapsed().as_secs_f64() });
+        match ending.as_ref().map(|answer| (answer, fault::asks_to_wait(answer))) {
+            Ok((_, Some(wait))) => self.gate.asked(sent, wait),
+            Ok((answer, None)) if answer.status < 500 => self.gate.served(sent, percentage),
+            Ok(_) | Err(_) => self.gate.failed(sent),
         }
         if !matches!(ending, Ok(answer) if answer.is_good()) {
             debug!(operation = operation.name(), %status, call = %id, "graph call failed");

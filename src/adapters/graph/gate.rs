@@ -1,19 +1,21 @@
-//! The one door that every planned call goes through: the hold that Graph asked for, the ceiling on the rate, and
-//! tickets before batches.
+//! The one door that every planned call goes through: the hold that Graph asked for, the rate that its answers teach,
+//! and tickets before batches.
 //!
-//! The head of each lane waits for all behind it, so callers leave in order and one at a time: after a hold they go
-//! out as evenly as ever. It never opens before the time that Graph named, and it never fails a caller who could
-//! have waited half a minute.
+//! The head of each lane waits for all behind it, so callers leave in order and one at a time: after a hold one call
+//! tries, and the others go out as evenly as ever once it was served. The door never opens before the time that Graph
+//! named, and it never fails a caller who could have waited half a minute.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
 use super::observe::{Observed, Observer};
+use super::rate::Rate;
 use crate::domain::outcome::Fault;
 use crate::domain::request::Lane;
 
@@ -25,25 +27,48 @@ const BURST: Duration = Duration::from_millis(200);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// The most that is added to a hold, so that replicas do not come back together.
 const SPREAD: Duration = Duration::from_secs(2);
+/// How long the call that tries after a hold keeps the others out: it may have been let in and never sent.
+const TRIAL: Duration = Duration::from_secs(5);
+/// How long a rate counts as wanted after somebody waited for it.
+const WANTED: Duration = Duration::from_secs(1);
+/// The part of a second whose calls may go at once, in one batch.
+const AT_ONCE: f64 = 0.5;
 
 /// The door.
 pub(super) struct Gate {
-    interval: Duration,
     state: Mutex<State>,
     turns: [tokio::sync::Mutex<()>; 2],
     tickets: AtomicUsize,
+    /// The call that tries has ended.
+    tried: Notify,
+    /// Graph asked to wait longer than it had before.
+    asked: Notify,
     observer: Observer,
 }
 
 struct State {
+    rate: Rate,
     /// Not before then, as Graph asked, by both clocks.
     held: Option<(Instant, Timestamp)>,
     /// The hold and a little more: when the door opens.
     opens: Instant,
     /// When everybody let in so far is paid for at the steady rate.
     paid: Instant,
+    /// When somebody last had to wait for the rate.
+    wanted: Option<Instant>,
+    trial: Trial,
     /// How many times in a row Graph asked to wait without saying how long.
     unsaid: u32,
+}
+
+/// Whether one call tries for all, after a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trial {
+    Over,
+    /// The next one to be let in tries.
+    Due,
+    /// It was let in then.
+    Since(Instant),
 }
 
 enum Entry {
@@ -55,12 +80,14 @@ enum Entry {
 impl Gate {
     pub(super) fn new(requests_per_second: f64, observer: Observer) -> Self {
         let now = Instant::now();
-        let interval = Duration::try_from_secs_f64(1.0 / requests_per_second).unwrap_or(Duration::MAX);
+        let rate = Rate::new(requests_per_second);
+        let state = State { rate, held: None, opens: now, paid: now, wanted: None, trial: Trial::Over, unsaid: 0 };
         Self {
-            interval: interval.min(Duration::from_secs(3600)),
-            state: Mutex::new(State { held: None, opens: now, paid: now, unsaid: 0 }),
+            state: Mutex::new(state),
             turns: [tokio::sync::Mutex::default(), tokio::sync::Mutex::default()],
             tickets: AtomicUsize::new(0),
+            tried: Notify::new(),
+            asked: Notify::new(),
             observer,
         }
     }
@@ -71,9 +98,13 @@ impl Gate {
         let _waiting = (lane == Lane::Tickets).then(|| Waiting::new(&self.tickets));
         let _turn = self.turns[lane as usize].lock().await;
         loop {
+            let tried = self.tried.notified();
             match self.enter(lane, cost, entered) {
                 Entry::Open => return Ok(()),
-                Entry::At(at) => sleep_until(at).await,
+                Entry::At(at) => tokio::select! {
+                    () = sleep_until(at) => {}
+                    () = tried => {}
+                },
                 Entry::TooLong(after) => return Err(Fault::Throttled { after }),
             }
         }
@@ -86,21 +117,61 @@ impl Gate {
             let too_long = state.held.is_some_and(|(until, _)| until.duration_since(entered) > PATIENCE);
             return if too_long { Entry::TooLong(state.opens.duration_since(now)) } else { Entry::At(state.opens) };
         }
-        let early = state.paid.saturating_duration_since(now).saturating_sub(BURST.saturating_sub(self.interval));
+        if let Trial::Since(since) = state.trial
+            && now < since + TRIAL
+        {
+            return Entry::At(since + TRIAL);
+        }
+        // The items of a batch reach Graph together, so all but one are paid for before.
+        let interval = state.rate.interval();
+        let before = interval.saturating_mul(cost.saturating_sub(1));
+        let early = (state.paid + before).saturating_duration_since(now).saturating_sub(BURST.saturating_sub(interval));
         if !early.is_zero() {
+            state.wanted = Some(now + early);
             return Entry::At(now + early);
         }
         if lane == Lane::Batch && self.tickets.load(Ordering::Relaxed) > 0 {
-            return Entry::At(now + self.interval);
+            return Entry::At(now + interval);
         }
-        state.paid = state.paid.max(now) + self.interval.saturating_mul(cost);
+        state.paid = (state.paid + before).max(now) + interval;
+        if state.trial != Trial::Over {
+            state.trial = Trial::Since(now);
+        }
         Entry::Open
     }
 
-    /// Graph asked to wait, perhaps without saying how long: then it is our own guess, doubled while it goes on.
-    pub(super) fn asked(&self, wait: Option<Duration>) {
+    /// A call that was sent then was served; `percentage` is the share of the limit that the answer tells.
+    pub(super) fn served(&self, sent: Instant, percentage: Option<f64>) {
         let mut state = self.state();
         let now = Instant::now();
+        let wanted = state.wanted.is_some_and(|wanted| now < wanted + WANTED.max(2 * state.rate.interval()));
+        state.rate.on_success(percentage, wanted);
+        if state.held.is_none_or(|(until, _)| until <= now) {
+            state.unsaid = 0;
+        }
+        self.tried(state, sent, Trial::Over);
+    }
+
+    /// A call that was sent then came to nothing, for reasons other than the rate.
+    pub(super) fn failed(&self, sent: Instant) {
+        self.tried(self.state(), sent, Trial::Due);
+    }
+
+    /// Ends the trial, if this was the call that tried.
+    fn tried(&self, mut state: MutexGuard<'_, State>, sent: Instant, then: Trial) {
+        if matches!(state.trial, Trial::Since(since) if since <= sent) {
+            state.trial = then;
+            drop(state);
+            self.tried.notify_waiters();
+        }
+    }
+
+    /// To a call that was sent then, Graph answered to wait, perhaps without saying how long: then it is our own guess,
+    /// doubled while it goes on.
+    pub(super) fn asked(&self, sent: Instant, wait: Option<Duration>) {
+        let mut state = self.state();
+        let now = Instant::now();
+        state.rate.on_throttled(sent, now);
         let wait = wait.filter(|wait| !wait.is_zero()).unwrap_or_else(|| {
             let over = state.held.is_none_or(|(until, _)| until <= now);
             state.unsaid = state.unsaid.saturating_add(u32::from(over)).max(1);
@@ -114,6 +185,7 @@ impl Gate {
         }
         self.hold(&mut state, now + wait, until);
         drop(state);
+        self.asked.notify_one();
         let seconds = (now + wait).duration_since(before).as_secs_f64();
         // Calls that were under way together lengthen a hold by little, one after the other.
         if seconds >= 0.5 {
@@ -122,20 +194,18 @@ impl Gate {
         (self.observer)(Observed::Hold { seconds, until });
     }
 
-    /// A call went well.
-    pub(super) fn went_well(&self) {
-        let mut state = self.state();
-        if state.held.is_none_or(|(until, _)| until <= Instant::now()) {
-            state.unsaid = 0;
-        }
+    /// Waits until Graph asks to wait longer than it had before; others should hear of it.
+    pub(super) async fn hold_asked(&self) {
+        self.asked.notified().await;
     }
 
     /// Lengthens the hold to what another replica learned. Nobody is told: whoever learned it has.
     pub(super) fn hold_until(&self, until: Timestamp) {
         let wait = until.duration_since(Timestamp::now());
-        let mut state = self.state();
-        if wait.is_positive() && state.held.is_none_or(|(_, held)| until > held) {
-            self.hold(&mut state, Instant::now() + wait.unsigned_abs().min(super::retry_after::LONGEST), until);
+        let (mut state, now) = (self.state(), Instant::now());
+        if wait.is_positive() && state.held.is_none_or(|(end, held)| until > held || end <= now) {
+            state.rate.on_learned();
+            self.hold(&mut state, now + wait.unsigned_abs().min(super::retry_after::LONGEST), until);
         }
     }
 
@@ -145,7 +215,10 @@ impl Gate {
         state.held = Some((until, by_the_clock));
         state.opens = state.opens.max(until + spread + Duration::from_millis(1));
         // What was not used during the hold is not made up for.
-        state.paid = state.paid.max(state.opens + BURST.saturating_sub(self.interval));
+        state.paid = state.paid.max(state.opens + BURST.saturating_sub(state.rate.interval()));
+        state.trial = Trial::Due;
+        // Whoever waits for a trial waits for the hold now.
+        self.tried.notify_waiters();
     }
 
     /// Until when Graph asked to wait, if that is still to come.
@@ -156,6 +229,17 @@ impl Gate {
     /// How long the door stays shut.
     pub(super) fn remaining(&self) -> Duration {
         self.state().opens.saturating_duration_since(Instant::now())
+    }
+
+    /// The rate now, in requests a second.
+    pub(super) fn per_second(&self) -> f64 {
+        self.state().rate.per_second()
+    }
+
+    /// How many requests may go at once: a larger batch at a low rate fills what is left of the limit in one go.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
+    pub(super) fn at_once(&self) -> usize {
+        (self.per_second() * AT_ONCE).max(1.0) as usize
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -188,15 +272,23 @@ mod tests {
     use super::*;
 
     fn gate(requests_per_second: f64) -> Arc<Gate> {
-        Arc::new(Gate::new(requests_per_second, Arc::new(|_| {})))
+        let gate = Gate::new(requests_per_second, Arc::new(|_| {}));
+        for _ in 0..1000 {
+            gate.state().rate.on_success(None, true);
+        }
+        Arc::new(gate)
     }
 
-    /// When each of `count` callers was let in, in order.
+    /// When each of `count` callers was let in, in order; all of them are served at once.
     async fn entries(gate: &Arc<Gate>, lane: Lane, count: usize) -> Vec<Instant> {
         let mut callers = JoinSet::new();
         for _ in 0..count {
             let gate = Arc::clone(gate);
-            callers.spawn(async move { gate.admit(lane, 1).await.map(|()| Instant::now()).unwrap() });
+            callers.spawn(async move {
+                gate.admit(lane, 1).await.unwrap();
+                gate.served(Instant::now(), None);
+                Instant::now()
+            });
         }
         let mut entries = callers.join_all().await;
         entries.sort();
@@ -230,7 +322,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn tickets_go_before_batches() {
         let gate = gate(10.0);
-        gate.asked(Some(Duration::from_secs(5)));
+        gate.asked(Instant::now(), Some(Duration::from_secs(5)));
         let (batch, tickets) = tokio::join!(entries(&gate, Lane::Batch, 20), entries(&gate, Lane::Tickets, 20));
         assert!(tickets.last() < batch.first());
     }
@@ -239,19 +331,78 @@ mod tests {
     async fn nobody_enters_during_a_hold_and_no_stampede_follows_it() {
         let gate = gate(10.0);
         let started = Instant::now();
-        gate.asked(Some(Duration::from_secs(20)));
-        gate.asked(Some(Duration::from_secs(3)));
+        gate.asked(Instant::now(), Some(Duration::from_secs(20)));
+        gate.asked(Instant::now(), Some(Duration::from_secs(3)));
         let entries = entries(&gate, Lane::Tickets, 30).await;
         assert!(entries[0] - started >= Duration::from_secs(20) && entries[0] - started < Duration::from_secs(23));
         assert!(entries.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_millis(99)));
     }
 
     #[tokio::test(start_paused = true)]
+    async fn after_a_hold_one_call_tries_for_all() {
+        let gate = gate(100.0);
+        gate.asked(Instant::now(), Some(Duration::from_secs(2)));
+        gate.admit(Lane::Tickets, 1).await.unwrap();
+        let sent = Instant::now();
+        let others = entries(&gate, Lane::Tickets, 5);
+        let answers = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            // What was under way before the hold proves nothing.
+            gate.served(sent - Duration::from_secs(3), None);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            gate.served(sent, None);
+        };
+        let (entries, ()) = tokio::join!(others, answers);
+        assert_eq!((entries[0] - sent).as_secs(), 2);
+        assert!(entries[4] - entries[0] < Duration::from_millis(100));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_tries_and_fails_hands_on_to_the_next_and_one_that_is_lost_holds_nobody_for_long() {
+        let gate = gate(100.0);
+        gate.asked(Instant::now(), Some(Duration::from_secs(2)));
+        gate.admit(Lane::Tickets, 1).await.unwrap();
+        gate.failed(Instant::now());
+        gate.admit(Lane::Batch, 1).await.unwrap();
+        let second = Instant::now();
+        gate.admit(Lane::Tickets, 1).await.unwrap();
+        assert_eq!(second.elapsed(), TRIAL);
+        let next = entries(&gate, Lane::Tickets, 1);
+        let refused = async { gate.asked(Instant::now(), Some(Duration::from_secs(2))) };
+        let (next, ()) = tokio::join!(next, refused);
+        let waited = next[0] - second - TRIAL;
+        assert!((2.0..2.3).contains(&waited.as_secs_f64()), "the hold counts, not the rest of the trial: {waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_goes_away_keeps_nobody_waiting_and_the_rest_go_in_order() {
+        let gate = gate(10.0);
+        gate.admit(Lane::Tickets, 2).await.unwrap();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut callers = JoinSet::new();
+        let mut handles = Vec::new();
+        for number in 0..6 {
+            let (gate, order) = (Arc::clone(&gate), Arc::clone(&order));
+            handles.push(callers.spawn(async move {
+                gate.admit(Lane::Tickets, 1).await.unwrap();
+                order.lock().unwrap().push(number);
+            }));
+            tokio::task::yield_now().await;
+        }
+        for gone in [0, 3] {
+            handles[gone].abort();
+        }
+        while callers.join_next().await.is_some() {}
+        assert_eq!(*order.lock().unwrap(), [1, 2, 4, 5]);
+        assert_eq!(gate.tickets.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_long_hold_is_told_at_once_and_to_those_who_wait_already_at_the_end_of_theirs() {
         let gate = gate(10.0);
-        gate.asked(Some(Duration::from_secs(20)));
+        gate.asked(Instant::now(), Some(Duration::from_secs(20)));
         let waiting = gate.admit(Lane::Tickets, 1);
-        let longer = async { gate.asked(Some(Duration::from_secs(300))) };
+        let longer = async { gate.asked(Instant::now(), Some(Duration::from_secs(300))) };
         let (waited, ()) = tokio::join!(waiting, longer);
         assert!(matches!(waited, Err(Fault::Throttled { after }) if after >= Duration::from_secs(277)));
         let started = Instant::now();
@@ -263,15 +414,15 @@ mod tests {
     async fn a_wait_that_graph_does_not_name_doubles_until_a_call_goes_well() {
         let gate = gate(10.0);
         for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
-            gate.asked(None);
+            gate.asked(Instant::now(), None);
             // Others that were under way do not make it longer.
-            gate.asked(None);
+            gate.asked(Instant::now(), None);
             let wait = gate.remaining().as_secs_f64();
             assert!((f64::from(seconds)..f64::from(seconds) * 1.4 + 0.1).contains(&wait), "{seconds}: {wait}");
             tokio::time::advance(gate.remaining()).await;
         }
-        gate.went_well();
-        gate.asked(Some(Duration::ZERO));
+        gate.served(Instant::now(), None);
+        gate.asked(Instant::now(), Some(Duration::ZERO));
         assert!((1.0..1.5).contains(&gate.remaining().as_secs_f64()));
     }
 

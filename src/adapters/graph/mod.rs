@@ -17,7 +17,10 @@ mod gate;
 mod listing;
 mod managed_identity;
 mod methods;
+#[cfg(test)]
+mod model;
 mod observe;
+mod rate;
 mod reading;
 mod refusal;
 pub mod retry_after;
@@ -100,6 +103,16 @@ impl Graph {
     /// Until when Graph asked not to be called, if that is still to come.
     pub fn held_until(&self) -> Option<Timestamp> {
         self.gate.held_until()
+    }
+
+    /// Waits until Graph asks to wait longer than it had before: other replicas should hear of it at once.
+    pub async fn hold_asked(&self) {
+        self.gate.hold_asked().await;
+    }
+
+    /// The most requests a second that this replica allows itself now.
+    pub fn requests_per_second(&self) -> f64 {
+        self.gate.per_second()
     }
 
     /// Whether there is a token that works.

@@ -27,7 +27,7 @@ pub struct Settings {
     pub client_id: String,
     /// How it proves who it is.
     pub proof: Proof,
-    /// The most requests a second; an item of a batch counts as one.
+    /// The ceiling of the rate, in requests a second; an item of a batch counts as one.
     pub requests_per_second: f64,
     /// Whether the beta API may be called.
     pub beta: bool,
