@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use mfa_reset::adapters::graph::{Graph, Proof, Settings};
 use mfa_reset::adapters::ledger::{Ledger, SigningKey};
 use mfa_reset::adapters::{JobPorts, Outlet, Shared};
@@ -26,9 +26,11 @@ use crate::hurry::{Aim, Hurried};
 use crate::tenant::{Tenant, upn};
 
 /// How long a call to Graph may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(1500);
 /// How many jobs are under way at a desk, so that a slow machine answers within the time.
 const AT_ONCE: usize = 12;
+/// And how many of those that do little but wait for a time-out.
+const SLOW_AT_ONCE: usize = 60;
 /// How often a job may come back before the cell counts as stuck.
 const MOST_ROUNDS: usize = 60;
 
@@ -37,7 +39,7 @@ pub struct Desk {
     pub tenant: Arc<Tenant>,
     shared: Arc<Shared>,
     rules: Rules,
-    slots: Semaphore,
+    slots: [Semaphore; 2],
 }
 
 /// What became of a cell: the user before and after, and the one result.
@@ -45,6 +47,8 @@ pub struct Told {
     pub before: Value,
     pub after: Value,
     pub result: Value,
+    /// The methods whose removal had been in doubt for more than a minute when the job ended.
+    pub long_in_doubt: Vec<String>,
 }
 
 impl Desk {
@@ -73,13 +77,13 @@ impl Desk {
             max_resets_per_hour: 1_000_000,
             leases: Mutex::new(BTreeSet::new()),
         };
-        Self { tenant, shared: Arc::new(shared), rules: rules(), slots: Semaphore::new(AT_ONCE) }
+        Self { tenant, shared: Arc::new(shared), rules: rules(), slots: [AT_ONCE, SLOW_AT_ONCE].map(Semaphore::new) }
     }
 
     /// Resets the user of a cell.
     pub async fn run(&self, number: usize, cell: &Cell) -> Told {
-        // Who only waits for a time-out is in nobody's way.
-        let _slot = if cell.answer.name.starts_with("timed_out") { None } else { self.slots.acquire().await.ok() };
+        let slow = cell.answer.name.starts_with("timed_out");
+        let _slot = self.slots[usize::from(slow)].acquire().await.unwrap();
         let path = format!("users/{}", upn(number));
         let before = self.tenant.get(&path).await;
         let told: Arc<Mutex<Vec<Event>>> = Arc::default();
@@ -99,13 +103,19 @@ impl Desk {
             user: before["id"].as_str().unwrap(),
             method: subject["id"].as_str().unwrap(),
         };
-        let ports = Hurried { ports, aim, state: Mutex::new((0, false, SignedDuration::ZERO)) };
+        let ports = Hurried { ports, aim, state: Mutex::default(), doubts: Mutex::default() };
         let reset = Reset { ports: &ports, job: &job, rules: &self.rules };
         let settlement = settle(&reset).await;
         assert!(matches!(settlement, Settlement::Concluded(_)), "{cell}: {settlement:?}");
+        let long_in_doubt = ports.long_in_doubt();
         let mut events = told.lock().unwrap().split_off(0);
         assert_eq!(events.len(), 1, "{cell}: one result");
-        Told { after: self.tenant.get(&path).await, before, result: events.remove(0).body["data"].take() }
+        Told {
+            after: self.tenant.get(&path).await,
+            before,
+            result: events.remove(0).body["data"].take(),
+            long_in_doubt,
+        }
     }
 
     /// Closes the ledger.

@@ -1,6 +1,7 @@
 //! The real effects of a job, with two differences: its pauses pass twenty times as fast, and a fault is set for each
 //! removal that the cell is about, just before it. Everything else goes to Graph, ledger and result as it is.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -40,9 +41,18 @@ pub struct Hurried<'a> {
     pub aim: Aim<'a>,
     /// How many faults were set, whether one is set now, and how far the clock has leapt.
     pub state: Mutex<(usize, bool, SignedDuration)>,
+    /// When the outcome of a removal of a method was first unknown.
+    pub doubts: Mutex<HashMap<String, Timestamp>>,
 }
 
 impl Hurried<'_> {
+    /// The methods whose removal has been in doubt for more than a minute: a slow machine makes some too.
+    pub fn long_in_doubt(&self) -> Vec<String> {
+        let long = |since: &Timestamp| self.now().duration_since(*since) > SignedDuration::from_secs(60);
+        let doubts = self.doubts.lock().unwrap();
+        doubts.iter().filter(|(_, since)| long(since)).map(|(id, _)| id.clone()).collect()
+    }
+
     /// Sets a fault for the next removal of the user, if it is the one that the cell is about.
     async fn aim(&self, id: &str) {
         let Aim { tenant, answer, always, user, method } = &self.aim;
@@ -124,7 +134,11 @@ impl Ports for Hurried<'_> {
 
     async fn remove(&self, user: &str, method: &Method, call: Uuid) -> Result<Reply, Fault> {
         self.aim(&method.id).await;
+        let sent = self.now();
         let ended = self.ports.remove(user, method, call).await;
+        if matches!(ended, Err(Fault::Unknown { .. })) {
+            self.doubts.lock().unwrap().entry(method.id.clone()).or_insert(sent);
+        }
         self.aimed(&ended).await;
         ended
     }
