@@ -220,7 +220,7 @@ pub static TABLE: [Key; 40] = [
     key("policy.enabled_steps", Preset::List(&[]), Look::List, "some of `set_phones`, `set_email`, `set_per_user_mfa`",
         "steps that give access, which are denied unless named here",
         |config, text| put(&mut config.policy.enabled_steps, granting(text))),
-    key("policy.profiles", Preset::Unset, Look::Text, "a table of names, none of them a built-in profile's, each with a list of steps as in a request; in the environment as JSON",
+    key("policy.profiles", Preset::Unset, Look::Text, "a table of names, none of them a built-in profile's, each with a list of steps as in a request but `set_phones` and `set_email`; in the environment as JSON",
         "profiles of your own",
         |config, text| put(&mut config.profiles, profiles(text))),
     key("audit.signing_key_file", Preset::Text("mfa-reset-audit.key"), Look::Text, FILE,

@@ -278,6 +278,7 @@ mod tests {
         }
         check_mistake(&[r#"policy.profiles={"all":[{"list_methods":{}}]}"#], "policy.profiles");
         check_mistake(&[r#"policy.profiles={"mine":[]}"#], "policy.profiles");
+        check_mistake(&[r#"policy.profiles={"mine":[{"set_email":{"address":"a@b"}}]}"#], "policy.profiles");
         check_mistake(&[r#"policy.profiles={"mine":[{"reboot":{}}]}"#], "policy.profiles");
     }
 

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::domain::profile::Profiles;
-use crate::domain::task::GRANTING;
+use crate::domain::task::{GRANTING, Task};
 use crate::domain::{json, steps};
 
 /// A number and a unit: `250ms`, `10s`, `5m`, `1h`, `2d`; or `0`.
@@ -88,7 +88,9 @@ pub fn profiles(text: &str) -> Option<Profiles> {
     for (name, items) in given.as_object()? {
         let items = items.as_array().filter(|items| items.len() <= steps::MOST)?;
         let items = items.iter().map(|item| (item, String::new())).collect();
-        profiles.add(&word(name)?, steps::read(items, "").ok()?)?;
+        // One number for everybody is nobody's wish.
+        let tasks = steps::read(items, "").ok().filter(|tasks| !tasks.iter().any(Task::sets_value))?;
+        profiles.add(&word(name)?, tasks)?;
     }
     Some(profiles)
 }

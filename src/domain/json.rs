@@ -220,5 +220,8 @@ impl<'a> Fields<'a> {
 }
 
 fn child(pointer: &str, token: &str) -> String {
+    // A producer chooses the names of fields, and may have put a number or address there by mistake.
+    let private = token.contains('@') || token.chars().filter(char::is_ascii_digit).count() > 4;
+    let token = if private { "?" } else { token };
     format!("{pointer}/{}", token.replace('~', "~0").replace('/', "~1"))
 }

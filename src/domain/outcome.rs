@@ -188,6 +188,8 @@ pub struct StepReport {
     /// The type of method that it is about, if any.
     #[serde(rename = "type")]
     pub method_type: Option<MethodType>,
+    /// What was to be set, where it is a word and nobody's number or address.
+    pub value: Option<String>,
     /// What became of it; `None` in a dry run.
     pub result: Option<MethodResult>,
     /// Why, where the result does not say it.

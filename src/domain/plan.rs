@@ -520,7 +520,7 @@ mod tests {
         let left: Vec<_> = plan.left_alone.iter().map(|report| (report.method_type, report.reason_code)).collect();
         let unknown = (MethodType::PhoneMobile, Some(Reason::NoRegistrationTime));
         assert_eq!(left, [(MethodType::WindowsHello, None), unknown]);
-        assert_eq!(plan.incomplete, None);
+        assert_eq!(plan.incomplete, Some(Reason::NoRegistrationTime));
     }
 
     #[test]

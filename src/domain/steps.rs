@@ -115,6 +115,12 @@ fn phones(fields: &mut Fields<'_>) -> Result<Phones, Flaw> {
     fields.refuse_null("sms_sign_in")?;
     let said = fields.has("sms_sign_in");
     let sms_sign_in = Some(fields.flag("sms_sign_in")?).filter(|_| said);
+    if phones.mobile.is_none() && phones.office.is_none() && phones.alternate_mobile.is_none() {
+        return Err(Flaw::new(
+            fields.pointer("mobile"),
+            "at least one number is expected: remove_methods removes them all",
+        ));
+    }
     if phones.alternate_mobile.is_some() && phones.mobile.is_none() {
         return Err(Flaw::new(fields.pointer("alternate_mobile"), "an alternate mobile phone needs a mobile one"));
     }
@@ -192,7 +198,12 @@ mod tests {
         );
         check(json!([{"set_phones": {"mobile": "5555550100"}}]), "/steps/0/set_phones/mobile");
         check(json!([{"set_phones": {"alternate_mobile": "+1 5555550100"}}]), "/steps/0/set_phones/alternate_mobile");
-        check(json!([{"set_phones": {"sms_sign_in": true}}]), "/steps/0/set_phones/sms_sign_in");
+        check(
+            json!([{"set_phones": {"office": "+1 5555550100", "sms_sign_in": true}}]),
+            "/steps/0/set_phones/sms_sign_in",
+        );
+        check(json!([{"set_phones": {}}]), "/steps/0/set_phones/mobile");
+        check(json!([{"set_phones": {"mobile": null, "sms_sign_in": false}}]), "/steps/0/set_phones/mobile");
         check(json!([{"set_email": {}}]), "/steps/0/set_email/address");
         check(json!([{"set_per_user_mfa": {"state": "on"}}]), "/steps/0/set_per_user_mfa/state");
     }

@@ -73,7 +73,8 @@ pub fn of_plan(plan: &Plan, stopped: Option<(Reason, Option<String>)>) -> Outcom
         untouched(reason)
     };
     let gone = removals.iter().all(|method| method.result.is_some_and(MethodResult::is_gone));
-    let set = steps.iter().filter(|step| step.method_type.is_some()).all(stands);
+    let aside = ["revoke_sessions", CHANGE_DEFAULT];
+    let set = steps.iter().filter(|step| !aside.contains(&step.step.as_str())).all(stands);
     Outcome {
         kind,
         reason,
@@ -142,17 +143,20 @@ pub const CHANGE_DEFAULT: &str = "change_default";
 pub const SMS_SIGN_IN: &str = "sms_sign_in";
 
 fn step_report(step: &Step, result: Option<MethodResult>, reason_code: Option<Reason>) -> Option<StepReport> {
-    let (name, method_type) = match &step.action {
+    let (name, method_type, value) = match &step.action {
         Action::Remove(_) => return None,
-        Action::RevokeSessions => ("revoke_sessions", None),
-        Action::SetDefault(_) => (CHANGE_DEFAULT, None),
-        Action::SetValue(Setting { method_type: MethodType::Email, .. }) => ("set_email", Some(MethodType::Email)),
-        Action::SetValue(setting) => ("set_phones", Some(setting.method_type)),
-        Action::SetSmsSignIn { .. } => (SMS_SIGN_IN, None),
-        Action::SetPerUserMfa(_) => ("set_per_user_mfa", None),
+        Action::RevokeSessions => ("revoke_sessions", None, None),
+        Action::SetDefault(preference) => (CHANGE_DEFAULT, None, Some(preference.name())),
+        Action::SetValue(Setting { method_type: MethodType::Email, .. }) => {
+            ("set_email", Some(MethodType::Email), None)
+        }
+        Action::SetValue(setting) => ("set_phones", Some(setting.method_type), None),
+        Action::SetSmsSignIn { on, .. } => (SMS_SIGN_IN, None, Some(if *on { "on" } else { "off" })),
+        Action::SetPerUserMfa(state) => ("set_per_user_mfa", None, Some(state.name())),
     };
+    let value = value.map(str::to_owned);
     let reason_code = reason_code.filter(|_| !result.is_some_and(MethodResult::is_set));
-    Some(StepReport { step: name.to_owned(), method_type, result, reason_code })
+    Some(StepReport { step: name.to_owned(), method_type, value, result, reason_code })
 }
 
 /// One sentence for lists.
@@ -174,7 +178,8 @@ pub fn work_note(outcome: &Outcome) -> String {
         note.push_str(&format!("\n- {}: {word}{why}", method.method_type.name().replace('_', " ")));
     }
     for step in outcome.steps.iter().filter(|step| step.step != "revoke_sessions") {
-        let about = step.method_type.map(|kind| format!(", {}", kind.name())).unwrap_or_default();
+        let about = step.method_type.map(MethodType::name).or(step.value.as_deref());
+        let about = about.map(|about| format!(", {about}")).unwrap_or_default();
         let word = step.result.map_or("would be done", MethodResult::name);
         let why = step.reason_code.map(|reason| format!(" ({})", reason.entry().meaning)).unwrap_or_default();
         note.push_str(&format!("\n- {}{about}: {word}{why}", step.step).replace('_', " "));

@@ -75,6 +75,11 @@ impl Task {
         matches!(self, Self::RemoveMethods(Selection { all: true, registered_after: None, .. }))
     }
 
+    /// Whether it sets a number or address.
+    pub const fn sets_value(&self) -> bool {
+        matches!(self, Self::SetPhones(_) | Self::SetEmail(_))
+    }
+
     /// The value that it sets for methods of this type.
     pub fn value(&self, kind: MethodType) -> Option<&Private> {
         match self {

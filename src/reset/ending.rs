@@ -79,7 +79,9 @@ impl<P: Ports> Reset<'_, P> {
         reason: Reason,
         decision: Option<Decision>,
     ) -> Result<Settlement, Fault> {
-        let (request, outcome, now) = (&self.job.request, Outcome::untouched(kind, reason, None), self.ports.now());
+        let (request, now) = (&self.job.request, self.ports.now());
+        let step = request.not_enabled(&self.rules.policy.enabled_steps).filter(|_| reason == Reason::StepNotEnabled);
+        let outcome = Outcome::untouched(kind, reason, step.map(str::to_owned));
         let facts = event::Facts { user: None, attempts: 0, started_at: now, finished_at: now };
         let event = event::result(reason.code(), request, &self.job.envelope, &outcome, &facts);
         self.ports.record_refusal(audit::conclusion(&self.subject(None, decision, &[]), &outcome, now)).await?;

@@ -77,6 +77,7 @@ fn step() -> Value {
     object(json!({
         "step": {"enum": names},
         "type": or_null(method_types()),
+        "value": {"type": ["string", "null"], "description": "what was to be set; never a number or address"},
         "result": or_null(results.to_vec()),
         "reason_code": or_null(reasons()),
     }))

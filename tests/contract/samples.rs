@@ -78,12 +78,14 @@ pub fn outcome() -> Outcome {
             StepReport {
                 step: "set_phones".into(),
                 method_type: Some(MethodType::PhoneOffice),
+                value: None,
                 result: Some(MethodResult::Unchanged),
                 reason_code: None,
             },
             StepReport {
                 step: "revoke_sessions".into(),
                 method_type: None,
+                value: None,
                 result: Some(MethodResult::Done),
                 reason_code: None,
             },

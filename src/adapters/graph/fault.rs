@@ -124,14 +124,25 @@ pub(super) fn change(ending: &Ending, held: Duration) -> Result<Reply, Fault> {
     }
 }
 
-/// Why a collection could not be read; none where the answer says that there is nothing in it.
-pub(super) fn unread(answer: &Answer, single: bool) -> Option<Unread> {
-    let lacks = Complaint::of(answer).mentions(&[NO_SEGMENT]);
+/// Whether the methods may be listed type by type where they cannot be listed together: this cloud has no such list, or
+/// the application may not read it.
+pub(super) fn lists_elsewhere(answer: &Answer) -> bool {
+    meaning(answer) == Meaning::Forbidden || lacks_segment(answer)
+}
+
+/// Why a collection could not be read; none where there is nothing in it. Anything else may pass.
+pub(super) fn unread(answer: &Answer, single: bool) -> Result<Option<Unread>, Fault> {
     match meaning(answer) {
-        Meaning::Forbidden => Some(Unread::Forbidden),
-        Meaning::NotFound if single && !lacks => None,
-        _ => Some(Unread::Missing),
+        Meaning::Forbidden => Ok(Some(Unread::Forbidden)),
+        _ if lacks_segment(answer) => Ok(Some(Unread::Missing)),
+        Meaning::NotFound if single => Ok(None),
+        _ => Err(Fault::Transient { reason: Reason::GraphUnavailable }),
     }
+}
+
+/// Whether this cloud does not have the place at all.
+fn lacks_segment(answer: &Answer) -> bool {
+    answer.status == 501 || Complaint::of(answer).mentions(&[NO_SEGMENT])
 }
 
 /// The revocation of sessions.

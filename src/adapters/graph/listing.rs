@@ -63,6 +63,10 @@ impl Graph {
             let methods = self.all_pages(lane, user_id, first, trail).await?;
             return Ok(Listing { methods, unread: Vec::new(), no_passwordless: false });
         }
+        // Else the user is gone, or Graph has something else to say.
+        if !fault::lists_elsewhere(&first) {
+            return Err(fault::permanent(&first));
+        }
         let listing = match self.collections(lane, Api::V1, user_id, trail).await {
             Err(Fault::Permanent { .. }) => return Err(fault::permanent(&first)),
             other => other?,
@@ -85,6 +89,7 @@ impl Graph {
     ) -> Result<(), Fault> {
         let found = match first.is_good() {
             true => self.all_pages(lane, user_id, first, trail).await?,
+            false if !fault::lists_elsewhere(&first) => return Err(AWAY),
             false => {
                 let beta = self.collections(lane, Api::Beta, user_id, trail).await?;
                 listing.unread.extend(beta.unread);
@@ -119,7 +124,7 @@ impl Graph {
             if answer.is_good() {
                 let rows = self.rows(lane, collection, answer, trail).await?;
                 listing.methods.extend(rows.iter().map(|row| self.method(user_id, row, odata)));
-            } else if let Some(why) = fault::unread(&answer, collection.single) {
+            } else if let Some(why) = fault::unread(&answer, collection.single)? {
                 listing.no_passwordless |= collection == PASSWORDLESS;
                 let types = TABLE.iter().filter(|entry| entry.collection == Some(collection));
                 listing.unread.extend(types.map(|entry| (entry.method_type, why)));

@@ -96,6 +96,8 @@ impl Plan {
         };
         if chosen {
             self.incomplete = Some(Reason::UnsupportedMethod);
+        } else if reason_code == Some(Reason::NoRegistrationTime) {
+            self.incomplete = reason_code;
         }
         self.left_alone.push(MethodReport {
             method_type: kind,
