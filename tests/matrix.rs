@@ -6,13 +6,13 @@
 //!
 //! - answered plainly, with the beta API: the full product of kind, profile, which method is the default, and company; and
 //!   without the beta API one cell for each kind and profile;
-//! - every kind that a profile removes x profile x answer x (once, always); of the two profiles that remove everything and
-//!   differ in when they revoke sessions, each answer meets one, in turn;
+//! - every kind that a profile removes x profile x answer, once or always in turn; of the two profiles that remove
+//!   everything and differ in when they revoke sessions, each answer meets one, in turn;
 //! - as many cells more, drawn of all, as it takes to cover every pair of values of two factors that can meet.
 //!
 //! The other factors are drawn: default, company, lag (whether Graph lists a method for a while after it has gone), how
-//! strictly the default is kept, and in which words. `MFA_TEST_MATRIX_FULL` leaves the thinning out: every profile, with
-//! lag and without, with the beta API and without.
+//! strictly the default is kept, and in which words. `MFA_TEST_MATRIX_FULL` leaves the thinning out: every profile, once
+//! and always, with lag and without, with the beta API and without.
 //!
 //! The pauses of the reset pass twenty times as fast (`matrix/hurry.rs`), so the lag is short too; a time-out is a second.
 //! A request to wait without a word of how long is met under one profile only, since the client chooses the wait.
@@ -20,6 +20,7 @@
 //! The numbers and the seed are printed; `MFA_TEST_SEED` draws the same cells again, `MFA_TEST_MATRIX_ONLY` runs those
 //! alone whose name has this in it.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::print_stdout, reason = "the numbers and the seed are for whoever runs it")]
 
 #[path = "matrix/answer.rs"]
 mod answer;
@@ -38,7 +39,7 @@ mod outcome;
 #[path = "matrix/tenant.rs"]
 mod tenant;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,12 +74,9 @@ fn place(cell: &Cell) -> Place {
 async fn run(cells: Vec<(usize, Cell)>, lag: Duration, folder: &Path) -> Vec<String> {
     let tenant = Arc::new(Tenant::serve(&cells, lag).await);
     let mut desks: BTreeMap<Place, Arc<Desk>> = BTreeMap::new();
-    for (_, cell) in &cells {
-        let (beta, waits) = place(cell);
-        if !desks.contains_key(&(beta, waits)) {
-            let folder = folder.join(format!("{beta}{waits}"));
-            desks.insert((beta, waits), Arc::new(Desk::open(tenant.clone(), beta, &folder).await));
-        }
+    for (beta, waits) in cells.iter().map(|(_, cell)| place(cell)).collect::<BTreeSet<Place>>() {
+        let folder = folder.join(format!("{beta}{waits}"));
+        desks.insert((beta, waits), Arc::new(Desk::open(tenant.clone(), beta, &folder).await));
     }
     let mut jobs = JoinSet::new();
     for (number, cell) in cells.clone() {

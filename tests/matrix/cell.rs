@@ -143,7 +143,11 @@ pub fn cells(seed: u64, thinned: bool) -> (Vec<Cell>, usize) {
             if (thinned && other) || (answer.tongue == Tongue::Unsaid && profile != "all") {
                 continue;
             }
-            let times: &[bool] = if answer.may_last() { &[false, true] } else { &[false] };
+            let times: &[bool] = match (answer.may_last(), thinned, (at + profile.len()) % 2) {
+                (false, ..) | (true, true, 0) => &[false],
+                (true, true, _) => &[true],
+                (true, false, _) => &[false, true],
+            };
             let fixed = |always| {
                 move |cell: &mut Cell| {
                     *cell = Cell { subject, profile, answer, always, beta: true, ..*cell };

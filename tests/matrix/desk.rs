@@ -126,9 +126,9 @@ impl Desk {
 
 async fn settle(reset: &Reset<'_, Hurried<'_>>) -> Settlement {
     for _ in 0..MOST_ROUNDS {
-        match reset.run(fastrand::f64()).await.unwrap() {
-            Settlement::Again(_) | Settlement::Deferred(_) => {}
-            settlement => return settlement,
+        let settlement = reset.run(fastrand::f64()).await.unwrap();
+        if !matches!(settlement, Settlement::Again(_) | Settlement::Deferred(_)) {
+            return settlement;
         }
     }
     Settlement::GivenBack

@@ -136,7 +136,8 @@ impl<'a> Case<'a> {
         let mut seen: Vec<String> = seen.map(|fate| name(&fate.method["id"], &fate.kind.reported.into())).collect();
         let told = self.told.result["methods"].as_array().unwrap();
         let mut told: Vec<String> = told.iter().map(|report| name(&report["id"], &report["type"])).collect();
-        (seen.sort(), told.sort());
+        seen.sort();
+        told.sort();
         self.expect(seen == told, || format!("the result names {told:?}, the user had {seen:?}"));
     }
 
