@@ -33,10 +33,7 @@ pub fn read(value: &Value, envelope: &Envelope, profiles: &Profiles) -> Result<R
     let target = target(fields.object("target")?)?;
     let (profile, tasks) = wish(&mut fields, profiles)?;
     fields.refuse_null("keep").and_then(|()| fields.refuse_null("dry_run"))?;
-    let keep = fields.list("keep", 15)?.into_iter().map(kept_type).collect::<Result<BTreeSet<_>, _>>()?;
-    if profile.is_none() && keep.iter().any(|kind| tasks.iter().any(|task| task.value(*kind).is_some())) {
-        return Err(Flaw::new("/keep", "what a step sets cannot be kept"));
-    }
+    let keep = kept(&mut fields, &tasks)?;
     let dry_run = fields.flag("dry_run")?;
     let requested_by = fields.required_text("requested_by", 320)?;
     let (requested_at, expires_at) = (fields.time("requested_at")?, fields.time("expires_at")?);
@@ -138,6 +135,15 @@ pub fn address(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<Str
         }
         other => Ok(other),
     }
+}
+
+/// The types to leave alone; none that a step sets.
+fn kept(fields: &mut Fields<'_>, tasks: &[Task]) -> Result<BTreeSet<MethodType>, Flaw> {
+    let keep = fields.list("keep", 15)?.into_iter().map(kept_type).collect::<Result<BTreeSet<_>, _>>()?;
+    if keep.iter().any(|kind| tasks.iter().any(|task| task.value(*kind).is_some())) {
+        return Err(Flaw::new("/keep", "what a step sets cannot be kept"));
+    }
+    Ok(keep)
 }
 
 fn kept_type((value, pointer): (&Value, String)) -> Result<MethodType, Flaw> {

@@ -141,8 +141,10 @@ impl Plan {
                 self.steps[index].state = State::Open;
             }
             // A new phone may not be known everywhere yet.
-            Action::SetSmsSignIn { .. } => self.put_off(index, Refusal::Other),
-            _ => self.settle(index, MethodResult::Failed, Some(Reason::GraphRefused)),
+            Action::SetSmsSignIn { .. } => return self.put_off(index, Refusal::Other),
+            Action::SetValue(_) | Action::RevokeSessions | Action::SetDefault(_) | Action::SetPerUserMfa(_) => {
+                return self.settle(index, MethodResult::Failed, Some(Reason::GraphRefused));
+            }
         }
         self.changed.insert(index);
         self.progressed = true;
@@ -182,13 +184,11 @@ impl Plan {
         let mut reach = Reach::default();
         for step in self.steps.iter().filter(|step| step.needs_list()) {
             let Some(kind) = step.action.method_type() else { continue };
-            let collection = match &step.action {
-                Action::Remove(method) => method.collection(),
-                _ => kind.entry().collection,
-            };
+            let passwordless = matches!(&step.action, Action::Remove(method) if method.passwordless);
+            let collection = if passwordless { Some(PASSWORDLESS) } else { kind.entry().collection };
             reach.types.insert(kind);
             reach.beta |= collection.is_some_and(|collection| collection.api == Api::Beta);
-            reach.passwordless |= collection == Some(PASSWORDLESS);
+            reach.passwordless |= passwordless;
         }
         reach
     }
@@ -298,7 +298,7 @@ mod tests {
         let expected = [("fido2", MethodResult::Kept), ("unknown", unsupported), ("passkey", MethodResult::Kept)];
         assert_eq!(left, expected);
         assert_eq!(plan.incomplete, Some(Reason::UnsupportedMethod));
-        assert!(!make("lost-phone", &[], &everything()).incomplete.is_some());
+        assert_eq!(make("lost-phone", &[], &everything()).incomplete, None);
         let kept = [MethodType::Unknown];
         assert_eq!(make("all", &kept, &everything()).incomplete, None, "what is to be kept is not missing");
     }

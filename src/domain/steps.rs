@@ -153,7 +153,7 @@ mod tests {
 
     fn tasks(value: &Value) -> Result<Vec<Task>, Flaw> {
         let body = json!({ "steps": value });
-        let mut fields = Fields::open(&body, String::new()).unwrap();
+        let mut fields = Fields::open(&body, String::new())?;
         read(fields.list("steps", MOST)?, "/steps")
     }
 

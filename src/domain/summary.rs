@@ -36,29 +36,15 @@ fn untouched(reason: Reason) -> OutcomeKind {
 /// The outcome of a plan that was carried out and verified, or stopped for a reason.
 pub fn of_plan(plan: &Plan, stopped: Option<(Reason, Option<String>)>) -> Outcome {
     let open_reason = stopped.as_ref().map(|(reason, _)| *reason);
-    let settled = |step: &Step| match step.state {
-        State::Done { result, reason } => (Some(result), reason),
-        State::Open if step.doubted_since.is_none() => (Some(MethodResult::Failed), open_reason),
-        // Called, and nobody has read since what became of it; or Graph lagged when somebody did.
-        State::Open | State::Sent { .. } | State::NotFound => (Some(MethodResult::Ambiguous), open_reason),
-    };
     let finished = stopped.is_none();
-    let told = |step| (step, settled(step));
+    let told = |step| (step, settled(step, open_reason));
     let removals: Vec<MethodReport> =
         plan.steps.iter().map(told).filter_map(|(step, (result, reason))| report(step, result, reason)).collect();
     let steps: Vec<StepReport> =
         plan.steps.iter().map(told).filter_map(|(step, (result, reason))| step_report(step, result, reason)).collect();
-    let changed = |step: &Step| {
-        let (result, _) = settled(step);
-        let in_doubt = result == Some(MethodResult::Ambiguous) && !matches!(step.action, Action::Remove(_));
-        in_doubt
-            || matches!(result, Some(MethodResult::Removed | MethodResult::Done))
-            || matches!(step.state, State::Sent { .. } | State::NotFound)
-            || (step.state == State::Open && step.doubted_since.is_some())
-    };
-    let revoked = |step: &Step| settled(step).0.is_some_and(MethodResult::is_set);
+    let revoked = |step: &Step| settled(step, None).0.is_some_and(MethodResult::is_set);
     let revocations = || plan.steps.iter().filter(|step| step.action == Action::RevokeSessions);
-    let touched = plan.steps.iter().any(changed);
+    let touched = plan.steps.iter().any(touches);
     let (reason, detail) = match stopped {
         Some(stopped) => stopped,
         None => (verdict(plan, &removals, &steps), None),
@@ -83,6 +69,29 @@ pub fn of_plan(plan: &Plan, stopped: Option<(Reason, Option<String>)>) -> Outcom
         sessions_revoked: revocations().next_back().is_some_and(revoked),
         methods: removals.into_iter().chain(plan.left_alone.iter().cloned()).collect(),
         steps,
+    }
+}
+
+/// What became of a step, if it stays as it is.
+fn settled(step: &Step, open: Option<Reason>) -> (Option<MethodResult>, Option<Reason>) {
+    match step.state {
+        State::Done { result, reason } => (Some(result), reason),
+        State::Open if step.doubted_since.is_none() => (Some(MethodResult::Failed), open),
+        // Called, and nobody has read since what became of it; or Graph lagged when somebody did.
+        State::Open | State::Sent { .. } | State::NotFound => (Some(MethodResult::Ambiguous), open),
+    }
+}
+
+/// Whether a step changed something, or may have.
+fn touches(step: &Step) -> bool {
+    let removes = matches!(step.action, Action::Remove(_));
+    match step.state {
+        State::Done { result, .. } => {
+            matches!(result, MethodResult::Removed | MethodResult::Done)
+                || (result == MethodResult::Ambiguous && !removes)
+        }
+        State::Open => step.doubted_since.is_some(),
+        State::Sent { .. } | State::NotFound => true,
     }
 }
 
@@ -126,7 +135,12 @@ fn cause(result: MethodResult, reason: Option<Reason>) -> Reason {
         MethodResult::ReplacedSince => Reason::ReplacedSince,
         MethodResult::Unsupported => Reason::UnsupportedMethod,
         MethodResult::Forbidden => Reason::Forbidden,
-        _ => reason.unwrap_or(Reason::GraphRefused),
+        MethodResult::Removed
+        | MethodResult::AlreadyAbsent
+        | MethodResult::Kept
+        | MethodResult::Failed
+        | MethodResult::Done
+        | MethodResult::Unchanged => reason.unwrap_or(Reason::GraphRefused),
     }
 }
 

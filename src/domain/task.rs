@@ -49,7 +49,11 @@ impl Task {
         match self {
             Self::RemoveMethods(selection) => selection.selects(method),
             Self::SetPhones(phones) if phones.unlists(method.method_type) => Removes::Yes,
-            _ => Removes::No,
+            Self::SetPhones(_)
+            | Self::RevokeSessions
+            | Self::SetEmail(_)
+            | Self::SetPerUserMfa(_)
+            | Self::ListMethods => Removes::No,
         }
     }
 
@@ -84,8 +88,8 @@ impl Task {
     pub fn value(&self, kind: MethodType) -> Option<&Private> {
         match self {
             Self::SetPhones(phones) => phones.number(kind),
-            Self::SetEmail(address) if kind == MethodType::Email => Some(address),
-            _ => None,
+            Self::SetEmail(address) => Some(address).filter(|_| kind == MethodType::Email),
+            Self::RevokeSessions | Self::RemoveMethods(_) | Self::SetPerUserMfa(_) | Self::ListMethods => None,
         }
     }
 }
@@ -157,13 +161,9 @@ impl Phones {
     pub const TYPES: [MethodType; 3] =
         [MethodType::PhoneMobile, MethodType::PhoneAlternateMobile, MethodType::PhoneOffice];
 
-    const fn number(&self, kind: MethodType) -> Option<&Private> {
-        match kind {
-            MethodType::PhoneMobile => self.mobile.as_ref(),
-            MethodType::PhoneAlternateMobile => self.alternate_mobile.as_ref(),
-            MethodType::PhoneOffice => self.office.as_ref(),
-            _ => None,
-        }
+    fn number(&self, kind: MethodType) -> Option<&Private> {
+        let numbers = [&self.mobile, &self.alternate_mobile, &self.office];
+        Self::TYPES.iter().zip(numbers).find(|(known, _)| **known == kind).and_then(|(_, number)| number.as_ref())
     }
 
     fn unlists(&self, kind: MethodType) -> bool {

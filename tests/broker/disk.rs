@@ -134,9 +134,7 @@ fn every_removal_was_announced(stage: &Stage, deleted: &[Method]) {
         if record["metadata"]["event_code"] == "intent" {
             for method in record["unmapped"]["methods"].as_array().unwrap() {
                 let part = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-                // There is one QR code for each user, and its address has no id.
-                let id = if method["type"] == "qr_code_pin" { String::new() } else { part(&method["id"]) };
-                announced.insert((part(&record["user"]["uid"]), part(&method["type"]), id));
+                announced.insert((part(&record["user"]["uid"]), part(&method["type"]), part(&method["id"])));
             }
         }
     }

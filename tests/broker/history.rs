@@ -91,9 +91,7 @@ impl History {
             for method in data["methods"].as_array().into_iter().flatten() {
                 if words.iter().any(|word| method["result"] == **word) {
                     let part = |name: &str| method[name].as_str().unwrap_or_default().to_owned();
-                    // There is one QR code for each user, and its address has no id.
-                    let id = if method["type"] == "qr_code_pin" { String::new() } else { part("id") };
-                    found.insert((user.to_owned(), part("type"), id));
+                    found.insert((user.to_owned(), part("type"), part("id")));
                 }
             }
         }

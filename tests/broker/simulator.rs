@@ -115,7 +115,9 @@ impl Simulator {
 pub fn removal(entry: &Value) -> Method {
     let path = entry["path"].as_str().unwrap();
     let (_, rest) = path.split_once("/authentication/").unwrap_or((path, path));
-    let (collection, id) = rest.trim_end_matches('/').split_once('/').unwrap_or((rest, ""));
+    // There is one QR code for each user, and its address has no id.
+    let only = entry["effect"]["removed"]["id"].as_str().unwrap_or_default();
+    let (collection, id) = rest.trim_end_matches('/').split_once('/').unwrap_or((rest, only));
     let kind = match (collection, id) {
         ("phoneMethods", MOBILE) => "phone_mobile",
         ("phoneMethods", "b6332ec1-7057-4abe-9331-3d72feddfe41") => "phone_alternate_mobile",

@@ -136,7 +136,14 @@ pub(super) fn unread(answer: &Answer, single: bool) -> Result<Option<Unread>, Fa
         Meaning::Forbidden => Ok(Some(Unread::Forbidden)),
         _ if lacks_segment(answer) => Ok(Some(Unread::Missing)),
         Meaning::NotFound if single => Ok(None),
-        _ => Err(Fault::Transient { reason: Reason::GraphUnavailable }),
+        Meaning::Good
+        | Meaning::Throttled
+        | Meaning::TokenRefused
+        | Meaning::NotFound
+        | Meaning::Refused(_)
+        | Meaning::Impossible
+        | Meaning::Conflict
+        | Meaning::Failed => Err(Fault::Transient { reason: Reason::GraphUnavailable }),
     }
 }
 

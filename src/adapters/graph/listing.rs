@@ -153,7 +153,15 @@ impl Graph {
             // What tells one registration from the next.
             MethodType::HardwareOath => registered_at,
             MethodType::QrCodePin => below("/standardQRCode/id").or(registered_at).or(below("/pin/createdDateTime")),
-            _ => None,
+            MethodType::Password
+            | MethodType::Fido2
+            | MethodType::WindowsHello
+            | MethodType::MicrosoftAuthenticator
+            | MethodType::SoftwareOath
+            | MethodType::TemporaryAccessPass
+            | MethodType::PlatformCredential
+            | MethodType::External
+            | MethodType::Unknown => None,
         };
         Method {
             digest: self.digest_key.digest(method_type, user_id, value),

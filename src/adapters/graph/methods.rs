@@ -13,17 +13,19 @@ use super::fault;
 use super::observe::Operation;
 use crate::domain::method::{Api, Method, MethodType};
 use crate::domain::outcome::Fault;
+use crate::domain::task::Phones;
 use crate::ports::{Change, Reply};
 
 /// The ids that are the same for everybody (Graph's phoneAuthenticationMethod and emailAuthenticationMethod resources).
-const fn fixed_id(kind: MethodType) -> Option<&'static str> {
-    match kind {
-        MethodType::PhoneMobile => Some("3179e48a-750b-4051-897c-87b9720928f7"),
-        MethodType::PhoneAlternateMobile => Some("b6332ec1-7057-4abe-9331-3d72feddfe41"),
-        MethodType::PhoneOffice => Some("e37fc753-ff3b-4958-9484-eaa9425c82bc"),
-        MethodType::Email => Some("3ddfcfc8-9383-446f-83cc-3ab9be4be18f"),
-        _ => None,
-    }
+const FIXED_IDS: [(MethodType, &str); 4] = [
+    (MethodType::PhoneMobile, "3179e48a-750b-4051-897c-87b9720928f7"),
+    (MethodType::PhoneAlternateMobile, "b6332ec1-7057-4abe-9331-3d72feddfe41"),
+    (MethodType::PhoneOffice, "e37fc753-ff3b-4958-9484-eaa9425c82bc"),
+    (MethodType::Email, "3ddfcfc8-9383-446f-83cc-3ab9be4be18f"),
+];
+
+fn fixed_id(kind: MethodType) -> Option<&'static str> {
+    FIXED_IDS.iter().find(|(known, _)| *known == kind).map(|(_, id)| *id)
 }
 
 /// A request that sets something.
@@ -97,11 +99,11 @@ fn wish(user_id: &str, change: Change<'_>) -> Option<Wish> {
             wish(Operation::SetSmsSignIn, HttpMethod::POST, Api::V1, &format!("phoneMethods/{id}/{verb}"), None)
         }
         Change::Value { method_type, value, replaces } => {
-            let (operation, body) = match method_type {
-                MethodType::PhoneMobile => (Operation::SetPhone, phone(value.expose(), "mobile")),
-                MethodType::PhoneAlternateMobile => (Operation::SetPhone, phone(value.expose(), "alternateMobile")),
-                MethodType::PhoneOffice => (Operation::SetPhone, phone(value.expose(), "office")),
-                _ => (Operation::SetEmail, json!({"emailAddress": value.expose()})),
+            let phones = ["mobile", "alternateMobile", "office"];
+            let phone = Phones::TYPES.iter().zip(phones).find(|(kind, _)| **kind == method_type);
+            let (operation, body) = match phone {
+                Some((_, kind)) => (Operation::SetPhone, json!({"phoneNumber": value.expose(), "phoneType": kind})),
+                None => (Operation::SetEmail, json!({"emailAddress": value.expose()})),
             };
             let (place, id) = (method_type.entry().collection?, fixed_id(method_type)?);
             match replaces {
@@ -110,8 +112,4 @@ fn wish(user_id: &str, change: Change<'_>) -> Option<Wish> {
             }
         }
     }
-}
-
-fn phone(number: &str, kind: &str) -> Value {
-    json!({"phoneNumber": number, "phoneType": kind})
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::default::arrange;
 use super::{Action, Plan, Setting, Step};
 use crate::domain::guard::Facts;
-use crate::domain::method::{Api, Method, MethodType, TABLE};
+use crate::domain::method::{Api, Collection, Method, MethodType, TABLE};
 use crate::domain::outcome::Unread;
 use crate::domain::outcome::{MethodReport, MethodResult};
 use crate::domain::profile::BUILT_IN;
@@ -22,19 +22,7 @@ impl Plan {
     /// Makes the plan. All removals come together, where the first step stands that removes anything.
     pub fn make(user: &str, request: &Request, facts: &Facts, digest: Digest<'_>) -> Self {
         let tasks = &request.tasks;
-        let mut plan = Self {
-            user: user.to_owned(),
-            steps: Vec::new(),
-            left_alone: Vec::new(),
-            surveyed_at: facts.read_at,
-            incomplete: None,
-            removes: tasks.iter().any(|task| matches!(task, Task::RemoveMethods(_))),
-            changed: BTreeSet::new(),
-            listed_at: Timestamp::default(),
-            progressed: false,
-            moved: false,
-            waited: 0,
-        };
+        let mut plan = Self::empty(user, request, facts);
         let (mut removals, mut kept) = (Vec::new(), Vec::new());
         for method in facts.methods.iter().filter(|method| method.method_type != MethodType::Password) {
             match plan.sort(method, request, facts.beta, digest) {
@@ -42,35 +30,68 @@ impl Plan {
                 false => kept.push(method),
             }
         }
-        facts.unread.iter().for_each(|(kind, why)| plan.leave_unread(*kind, *why, request));
-        if !facts.beta {
-            let hidden = TABLE.iter().filter(|entry| entry.collection.is_some_and(|place| place.api == Api::Beta));
-            let named = |kind: MethodType| tasks.iter().any(|task| task.names(kind)) && request.profile.is_none();
-            let hidden = hidden.map(|entry| entry.method_type).filter(|kind| named(*kind));
-            hidden.for_each(|kind| plan.leave_unread(kind, Unread::Missing, request));
-        }
+        plan.name_unread(request, facts);
         let preference = facts.preference.filter(|_| facts.beta);
         let successor = arrange(&mut removals, &kept, preference).map(Action::SetDefault);
         let removed: BTreeSet<MethodType> = removals.iter().map(|method| method.method_type).collect();
         let mut removing: Vec<Action> = successor.into_iter().chain(removals.into_iter().map(Action::Remove)).collect();
         for task in tasks {
-            match task {
-                // Nothing is done in between: one revocation is enough.
-                Task::RevokeSessions if plan.steps.last().is_some_and(|last| last.action == Action::RevokeSessions) => {
-                }
-                Task::RevokeSessions => plan.steps.push(Step::open(Action::RevokeSessions)),
-                Task::RemoveMethods(_) => plan.steps.extend(removing.drain(..).map(Step::open)),
-                Task::SetPhones(phones) => {
-                    plan.steps.extend(removing.drain(..).map(Step::open));
-                    plan.set_values(task, request, facts, &removed, digest);
-                    plan.set_sms_sign_in(phones, facts, digest);
-                }
-                Task::SetEmail(_) => plan.set_values(task, request, facts, &removed, digest),
-                Task::SetPerUserMfa(state) => plan.steps.push(Step::open(Action::SetPerUserMfa(*state))),
-                Task::ListMethods => {}
+            if matches!(task, Task::RemoveMethods(_) | Task::SetPhones(_)) {
+                plan.steps.extend(removing.drain(..).map(Step::open));
             }
+            plan.add(task, request, facts, &removed, digest);
         }
         plan
+    }
+
+    /// The plan before anything is in it.
+    fn empty(user: &str, request: &Request, facts: &Facts) -> Self {
+        Self {
+            user: user.to_owned(),
+            steps: Vec::new(),
+            left_alone: Vec::new(),
+            surveyed_at: facts.read_at,
+            incomplete: None,
+            removes: request.tasks.iter().any(|task| matches!(task, Task::RemoveMethods(_))),
+            changed: BTreeSet::new(),
+            listed_at: Timestamp::default(),
+            progressed: false,
+            moved: false,
+            waited: 0,
+        }
+    }
+
+    /// Names what could not be listed, or lies in a part of Graph that may not be called.
+    fn name_unread(&mut self, request: &Request, facts: &Facts) {
+        facts.unread.iter().for_each(|(kind, why)| self.leave_unread(*kind, *why, request));
+        let hidden = |place: Collection| place.api == Api::Beta && !facts.beta;
+        let named = |kind: MethodType| request.profile.is_none() && request.tasks.iter().any(|task| task.names(kind));
+        for entry in TABLE.iter().filter(|entry| entry.collection.is_some_and(hidden) && named(entry.method_type)) {
+            self.leave_unread(entry.method_type, Unread::Missing, request);
+        }
+    }
+
+    /// What a step does beside removals.
+    fn add(
+        &mut self,
+        task: &Task,
+        request: &Request,
+        facts: &Facts,
+        removed: &BTreeSet<MethodType>,
+        digest: Digest<'_>,
+    ) {
+        match task {
+            // Nothing is done in between: one revocation is enough.
+            Task::RevokeSessions if self.steps.last().is_some_and(|last| last.action == Action::RevokeSessions) => {}
+            Task::RevokeSessions => self.steps.push(Step::open(Action::RevokeSessions)),
+            Task::SetPhones(phones) => {
+                self.set_values(task, request, facts, removed, digest);
+                self.set_sms_sign_in(phones, facts, digest);
+            }
+            Task::SetEmail(_) => self.set_values(task, request, facts, removed, digest),
+            Task::SetPerUserMfa(state) => self.steps.push(Step::open(Action::SetPerUserMfa(*state))),
+            Task::RemoveMethods(_) | Task::ListMethods => {}
+        }
     }
 
     /// Whether a method is to be removed; what is left alone is named, and why.

@@ -34,12 +34,10 @@ impl Plan {
     pub fn spare_unread(&mut self, unread: &[(MethodType, Unread)], beta: bool) {
         for index in 0..self.steps.len() {
             let step = &self.steps[index];
-            let why = match &step.action {
-                Action::Remove(method) if !method.is_removable(beta) => Some(Unread::Missing),
-                action => {
-                    action.method_type().and_then(|kind| unread.iter().find(|(known, _)| *known == kind)).map(|it| it.1)
-                }
-            };
+            let hidden = matches!(&step.action, Action::Remove(method) if !method.is_removable(beta));
+            let kind = step.action.method_type();
+            let named = unread.iter().find(|(known, _)| Some(*known) == kind).map(|(_, why)| *why);
+            let why = if hidden { Some(Unread::Missing) } else { named };
             let Some(why) = why.filter(|_| step.is_open()) else { continue };
             match step.in_doubt_since() {
                 Some(_) => self.settle(index, MethodResult::Ambiguous, None),
@@ -113,7 +111,12 @@ impl Plan {
                         self.settle(index, MethodResult::ReplacedSince, None);
                     }
                 }
-                _ => {}
+                Action::SetDefault(_)
+                | Action::SetSmsSignIn { .. }
+                | Action::RevokeSessions
+                | Action::Remove(_)
+                | Action::SetValue(_)
+                | Action::SetPerUserMfa(_) => {}
             }
         }
     }
@@ -168,10 +171,8 @@ impl Plan {
     pub fn verified(&mut self, residue: &[usize], listed: &[Method]) {
         for index in 0..self.steps.len() {
             let left = residue.contains(&index);
-            let set = match &self.steps[index].action {
-                Action::SetValue(setting) => listed.iter().any(|method| setting.is(method)),
-                _ => false,
-            };
+            let shown = |setting: &Setting| listed.iter().any(|method| setting.is(method));
+            let set = matches!(&self.steps[index].action, Action::SetValue(setting) if shown(setting));
             match self.steps[index].state {
                 State::Done { result: MethodResult::Failed, .. } if set => self.settle(index, MethodResult::Done, None),
                 State::NotFound if left => self.settle(index, MethodResult::Failed, Some(Reason::NotFoundButListed)),

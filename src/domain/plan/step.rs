@@ -42,7 +42,7 @@ impl Action {
         match self {
             Self::Remove(method) => Some(method.method_type),
             Self::SetValue(setting) => Some(setting.method_type),
-            _ => None,
+            Self::RevokeSessions | Self::SetDefault(_) | Self::SetSmsSignIn { .. } | Self::SetPerUserMfa(_) => None,
         }
     }
 
