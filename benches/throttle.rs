@@ -32,6 +32,8 @@ const LIMITS: [f64; 3] = [20.0, 50.0, 200.0];
 const LATENCY: Duration = Duration::from_millis(50);
 /// `graph.requests_per_second`: far more than most of these tenants allow.
 const CEILING: f64 = 200.0;
+/// How long a job is put off in which a call was refused for too long or too often, whoever calls.
+const PUT_OFF: Duration = Duration::from_secs(1);
 /// The retry handler of the SDKs: tries after the first, and the wait where none is asked for.
 const RETRIES: u32 = 3;
 const DELAY: Duration = Duration::from_secs(3);
@@ -136,9 +138,8 @@ async fn govern(root: &str, replicas: usize, dir: &std::path::Path, tasks: &mut 
         let graph = Arc::clone(graph);
         tasks.spawn(async move {
             for upn in users(job) {
-                // What is refused too often, or for too long, is put off, as the worker does.
                 if governed_job(&graph, upn).await.is_none() {
-                    sleep(Duration::from_secs(1)).await;
+                    sleep(PUT_OFF).await;
                 }
             }
         });
@@ -184,7 +185,9 @@ async fn plain(root: &str, tasks: &mut JoinSet<()>) {
         let plain = plain.clone();
         tasks.spawn(async move {
             for user in users(job) {
-                plain.job(&user).await;
+                if plain.job(&user).await.is_none() {
+                    sleep(PUT_OFF).await;
+                }
             }
         });
     }
@@ -198,28 +201,30 @@ struct Plain {
 }
 
 impl Plain {
-    async fn job(&self, user: &str) {
-        self.get(&format!("/users/{user}")).await;
-        self.batch(user).await;
+    async fn job(&self, user: &str) -> Option<()> {
+        self.get(&format!("/users/{user}")).await?;
+        self.batch(user).await?;
         for _ in 0..4 {
-            self.get(&format!("/users/{user}/authentication/methods")).await;
+            self.get(&format!("/users/{user}/authentication/methods")).await?;
         }
+        Some(())
     }
 
-    async fn get(&self, path: &str) {
+    async fn get(&self, path: &str) -> Option<()> {
         for retry in 0..=RETRIES {
             let request = self.http.get(format!("{}/v1.0{path}", self.root)).bearer_auth(&self.token);
             let answer = request.send().await.unwrap();
-            if answer.status() != 429 || retry == RETRIES {
-                return;
+            if answer.status() != 429 {
+                return Some(());
             }
             let asked = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-            sleep(wait(asked, retry)).await;
+            sleep_before(retry, asked).await?;
         }
+        None
     }
 
     /// The SDKs leave the items of a batch to the caller, who is told to send those that were refused again.
-    async fn batch(&self, user: &str) {
+    async fn batch(&self, user: &str) -> Option<()> {
         let paths = ["authentication/methods", "transitiveMemberOf", "authentication/methods", "transitiveMemberOf"];
         let mut urls: Vec<String> = paths.iter().map(|path| format!("/users/{user}/{path}")).collect();
         urls.push("/groups?$filter=isAssignableToRole%20eq%20true".to_owned());
@@ -230,18 +235,24 @@ impl Plain {
             let answer: Value = request.send().await.unwrap().json().await.unwrap();
             let refused: Vec<&Value> =
                 answer["responses"].as_array().unwrap().iter().filter(|item| item["status"] == 429).collect();
-            if refused.is_empty() || retry == RETRIES {
-                return;
+            if refused.is_empty() {
+                return Some(());
             }
             let asked = refused.iter().filter_map(|item| item["headers"]["Retry-After"].as_str()?.parse::<f64>().ok());
             let longest = asked.reduce(f64::max);
             let again = refused.iter().map(|item| item["id"].as_str().unwrap().parse::<usize>().unwrap());
             urls = again.map(|index| urls[index].clone()).collect();
-            sleep(wait(longest, retry)).await;
+            sleep_before(retry, longest).await?;
         }
+        None
     }
 }
 
-fn wait(asked: Option<f64>, retry: u32) -> Duration {
-    asked.map_or(DELAY * 2_u32.pow(retry), Duration::from_secs_f64)
+/// Waits before this retry, counted from 0, for as long as was asked; `None` when there is none.
+async fn sleep_before(retry: u32, asked: Option<f64>) -> Option<()> {
+    if retry == RETRIES {
+        return None;
+    }
+    sleep(asked.map_or(DELAY * 2_u32.pow(retry), Duration::from_secs_f64)).await;
+    Some(())
 }

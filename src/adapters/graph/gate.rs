@@ -145,7 +145,7 @@ impl Gate {
         let mut state = self.state();
         let now = Instant::now();
         let wanted = state.wanted.is_some_and(|wanted| now < wanted + WANTED.max(2 * state.rate.interval()));
-        state.rate.on_success(percentage, wanted);
+        state.rate.on_success(percentage, wanted, now);
         if state.held.is_none_or(|(until, _)| until <= now) {
             state.unsaid = 0;
         }
@@ -274,7 +274,7 @@ mod tests {
     fn gate(requests_per_second: f64) -> Arc<Gate> {
         let gate = Gate::new(requests_per_second, Arc::new(|_| {}));
         for _ in 0..1000 {
-            gate.state().rate.on_success(None, true);
+            gate.state().rate.on_success(None, true, Instant::now());
         }
         Arc::new(gate)
     }

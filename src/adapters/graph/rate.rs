@@ -9,8 +9,8 @@
 //!   the target. The target itself is learned: a refusal lowers it, since services count in different ways.
 //!
 //! Before anything is told the rate doubles each second, as far as it is asked for. Where only refusals tell, each cuts
-//! the rate a little; it comes back quickly to just below where it was refused, and tries more very slowly (additive
-//! increase, multiplicative decrease). What favours one replica over another wears off: of two shares of the limit the
+//! the rate a little; it comes back quickly to just below where it was refused, and from there tries more: at first hardly,
+//! and the faster the longer nothing is refused. What favours one replica over another wears off: of two shares of the limit the
 //! larger aims lower.
 
 use std::f64::consts::LN_2;
@@ -45,11 +45,12 @@ const WARNED: f64 = 0.7;
 const HALVED: f64 = 0.5;
 /// What a refusal leaves of a rate that was settled.
 const CUT: f64 = 0.9;
-/// Up to which part of the rate that was refused it comes back quickly, by which part a second, and how slowly beyond,
-/// in calls a second more each second.
+/// Up to which part of the rate that was refused it comes back quickly, and by which part a second.
 const NEAR: f64 = 0.93;
 const QUICK: f64 = 0.03;
-const SLOW: f64 = 0.03;
+/// How slowly beyond: in calls a second more each second, the same for all replicas, and as a part of the rate for each
+/// second since the last refusal.
+const SLOW: (f64, f64) = (0.03, 0.0004);
 
 /// The rate of one replica.
 #[derive(Debug, Clone)]
@@ -101,7 +102,7 @@ impl Rate {
 
     /// A call was served. `percentage` is the share that the answer tells, if it does; `wanted` says whether calls
     /// wait for this rate: one that nobody needs does not grow.
-    pub(super) fn on_success(&mut self, percentage: Option<f64>, wanted: bool) {
+    pub(super) fn on_success(&mut self, percentage: Option<f64>, wanted: bool, now: Instant) {
         let seconds = (1.0 / self.per_second()).min(0.25);
         self.share = percentage;
         let growth = match percentage {
@@ -109,7 +110,7 @@ impl Rate {
             None if self.doubling => LN_2,
             None if self.told => GAIN * (self.target - TOLD) * seconds * self.base,
             None if self.base < NEAR * self.refused => QUICK * seconds * self.base,
-            None => SLOW * seconds,
+            None => (SLOW.0 + self.base * self.patience(now)) * seconds,
         };
         if growth < 0.0 || wanted {
             self.base += growth;
@@ -119,6 +120,12 @@ impl Rate {
             self.target = (self.target + raise * seconds).min(TARGETS.1);
         }
         self.keep_bounds();
+    }
+
+    /// By which part of it the rate may grow in a second, so long after the last refusal.
+    fn patience(&self, now: Instant) -> f64 {
+        let since = self.cut.map_or(0.0, |cut| now.saturating_duration_since(cut).as_secs_f64());
+        (SLOW.1 * since).min(LN_2)
     }
 
     /// How much the share that was told changes the rate.
@@ -167,7 +174,7 @@ mod tests {
     /// What the rate is after this many answers that tell this share.
     fn after(rate: &mut Rate, answers: usize, percentage: Option<f64>) -> f64 {
         for _ in 0..answers {
-            rate.on_success(percentage, true);
+            rate.on_success(percentage, true, Instant::now());
         }
         rate.per_second()
     }
@@ -178,7 +185,7 @@ mod tests {
         let mut seconds = 0.0;
         while rate.per_second() < 160.0 {
             seconds += rate.interval().as_secs_f64();
-            rate.on_success(None, true);
+            rate.on_success(None, true, Instant::now());
         }
         assert!((3.5..4.5).contains(&seconds), "{seconds}");
         assert!((after(&mut rate, 1000, None) - 200.0).abs() < 1e-9);
@@ -189,10 +196,10 @@ mod tests {
     fn what_nobody_waits_for_does_not_grow_but_shrinks_all_the_same() {
         let mut rate = Rate::new(200.0);
         for _ in 0..1000 {
-            rate.on_success(None, false);
+            rate.on_success(None, false, Instant::now());
         }
         assert!((rate.per_second() - START).abs() < 1e-9);
-        rate.on_success(Some(1.5), false);
+        rate.on_success(Some(1.5), false, Instant::now());
         assert!(rate.per_second() < START);
     }
 
@@ -216,7 +223,7 @@ mod tests {
             while seconds < 20.0 {
                 share += (total(&rates) / limit - share) / limit;
                 turn = (turn + 1) % replicas;
-                rates[turn].on_success((share > TOLD).then_some(share), true);
+                rates[turn].on_success((share > TOLD).then_some(share), true, Instant::now());
                 seconds += 1.0 / total(&rates);
             }
             let share = total(&rates) / limit;
@@ -239,17 +246,25 @@ mod tests {
     }
 
     #[test]
-    fn without_shares_it_comes_back_to_just_below_the_refused_rate_and_then_creeps() {
+    fn without_shares_it_comes_back_to_just_below_the_refused_rate_and_then_takes_its_time() {
         let mut rate = Rate::new(200.0);
         rate.on_learned();
         rate.base = 100.0;
-        let now = Instant::now();
-        rate.on_throttled(now, now);
-        assert!((rate.per_second() - 90.0).abs() < 1e-9);
-        let near = after(&mut rate, 110, None);
-        assert!((93.0..93.2).contains(&near), "{near}");
-        let later = after(&mut rate, 9_300, None);
-        assert!((95.5..96.5).contains(&later), "100 s later: {later}");
+        let cut = Instant::now();
+        rate.on_throttled(cut, cut);
+        let mut at = |until: f64, seconds: &mut f64| {
+            while *seconds < until {
+                *seconds += rate.interval().as_secs_f64();
+                rate.on_success(None, true, cut + Duration::from_secs_f64(*seconds));
+            }
+            rate.per_second()
+        };
+        let mut seconds = 0.0;
+        for (until, least, most) in [(0.0, 90.0, 90.0), (2.0, 93.0, 94.0), (10.0, 94.0, 97.0), (30.0, 110.0, 125.0)] {
+            let rate = at(until, &mut seconds);
+            assert!((least..=most).contains(&rate), "{rate} after {until} s");
+        }
+        assert!((at(90.0, &mut seconds) - 200.0).abs() < 1e-9, "a refusal of long ago does not count for ever");
     }
 
     #[test]
