@@ -58,29 +58,33 @@ use tenant::Tenant;
 /// How long Graph goes on listing a method, where it does: six seconds of the reset's.
 const LAG: Duration = Duration::from_millis(300);
 
-/// Which cells may share a worker: whether the beta API may be called, and whether Graph asks it to wait.
-type Place = (bool, u8);
+/// Which cells may share a worker: whether the beta API may be called, whether Graph asks it to wait, and which of several
+/// such workers it is: one that is refused often becomes slow, as it should.
+type Place = (bool, u8, usize);
+/// How many workers share the cells in which Graph asks to wait.
+const CREWS: usize = 30;
 
-fn place(cell: &Cell) -> Place {
+fn place(number: usize, cell: &Cell) -> Place {
     let waits = match cell.answer.tongue {
         Tongue::Waits => 1,
         Tongue::Unsaid => 2,
         Tongue::True | Tongue::Lies | Tongue::NotFound | Tongue::Refuses(..) | Tongue::Passing | Tongue::Unknown => 0,
     };
-    (cell.beta, waits)
+    (cell.beta, waits, if waits == 0 { 0 } else { number % CREWS })
 }
 
 /// Runs the cells of one tenant; tells what is wrong with which.
 async fn run(cells: Vec<(usize, Cell)>, lag: Duration, folder: &Path) -> Vec<String> {
     let tenant = Arc::new(Tenant::serve(&cells, lag).await);
     let mut desks: BTreeMap<Place, Arc<Desk>> = BTreeMap::new();
-    for (beta, waits) in cells.iter().map(|(_, cell)| place(cell)).collect::<BTreeSet<Place>>() {
-        let folder = folder.join(format!("{beta}{waits}"));
-        desks.insert((beta, waits), Arc::new(Desk::open(tenant.clone(), beta, &folder).await));
+    for place in cells.iter().map(|(number, cell)| place(*number, cell)).collect::<BTreeSet<Place>>() {
+        let (beta, waits, crew) = place;
+        let folder = folder.join(format!("{beta}-{waits}-{crew}"));
+        desks.insert(place, Arc::new(Desk::open(tenant.clone(), beta, &folder).await));
     }
     let mut jobs = JoinSet::new();
     for (number, cell) in cells.clone() {
-        let desk = desks[&place(&cell)].clone();
+        let desk = desks[&place(number, &cell)].clone();
         jobs.spawn(async move { (number, desk.run(number, &cell).await) });
     }
     let told: HashMap<usize, Told> = jobs.join_all().await.into_iter().collect();
