@@ -505,6 +505,42 @@ mod tests {
     }
 
     #[test]
+    fn signing_in_by_sms_belongs_to_the_number_that_was_asked_for() {
+        let asked = serde_json::json!([{"set_phones": {"mobile": "+1 5550100", "sms_sign_in": true}}]);
+        let request = request(None, &asked, &[]);
+        let plan = || Plan::make("user", &request, &Facts::of(&[]), &|_, value| Some(value.to_owned()));
+        let mut refused = plan();
+        refused.settle(0, MethodResult::Failed, Some(Reason::GraphRefused));
+        assert_eq!(refused.next_step(), Next::Nothing);
+        assert_eq!(
+            refused.steps[1].state,
+            State::Done { result: MethodResult::Failed, reason: Some(Reason::NotApplied) }
+        );
+
+        let other = Method { digest: Some("+1 5550199".into()), ..method(MethodType::PhoneMobile) };
+        let mut replaced = plan();
+        replaced.settle(0, MethodResult::Done, None);
+        replaced.reconcile(&[other], Timestamp::UNIX_EPOCH);
+        assert_eq!(replaced.steps[1].state, State::Done { result: MethodResult::ReplacedSince, reason: None });
+
+        let mut early = plan();
+        early.settle(0, MethodResult::Done, None);
+        let mut calls = 0;
+        loop {
+            match early.next_step() {
+                Next::Nothing => break,
+                Next::Wait(_) => {}
+                Next::Call(index) => {
+                    calls += 1;
+                    early.not_found(index);
+                }
+            }
+            assert!(calls < 9, "it comes again, and not for ever");
+        }
+        assert!(calls > 1);
+    }
+
+    #[test]
     fn what_was_registered_after_a_moment_goes_and_what_has_no_time_is_kept_and_named() {
         let steps_asked =
             serde_json::json!([{"remove_methods": {"all": true, "registered_after": "2026-11-20T00:00:00Z"}}]);
