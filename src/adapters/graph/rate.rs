@@ -9,9 +9,10 @@
 //!   the target. The target itself is learned: a refusal lowers it, since services count in different ways.
 //!
 //! Before anything is told the rate doubles each second, as far as it is asked for. Where only refusals tell, each cuts
-//! the rate a little; it comes back quickly to just below where it was refused, and from there tries more: at first hardly,
-//! and the faster the longer nothing is refused. What favours one replica over another wears off: of two shares of the limit the
-//! larger aims lower.
+//! the rate a little; it comes back quickly to just below where it was refused, and from there tries more: at first
+//! hardly, and the faster the longer nothing is refused.
+//!
+//! Replicas do not become equal, but none starves: of two shares of the limit the larger aims lower.
 
 use std::f64::consts::LN_2;
 use std::time::Duration;
