@@ -123,7 +123,9 @@ impl Answer {
     pub const fn most(&self, always: bool) -> usize {
         match (always, self.tongue) {
             _ if !always => 1,
+            // Who is asked to wait for ever slows down to a call in two seconds.
             (_, Tongue::Waits) if self.status == 429 => 7,
+            (_, Tongue::Waits) => 3,
             _ => usize::MAX,
         }
     }
