@@ -83,8 +83,8 @@ impl Kind {
         beta || self.listed
     }
 
-    /// Whether its id is the same for everybody.
+    /// Whether its id proves nothing: it is the same for everybody, or outlives the registration.
     pub fn shares_its_id(&self) -> bool {
-        self.name.starts_with("phone_") || self.name == "email"
+        self.name.starts_with("phone_") || ["email", "hardware_oath", "qr_code_pin"].contains(&self.name)
     }
 }
