@@ -221,9 +221,11 @@ impl Method {
         self.same_place(listed) && (!known || self.digest == listed.digest)
     }
 
-    /// Whether values prove that `listed` is this very method.
+    /// Whether values prove that `listed` is this very method. The id of a token or code is its own, though it may come
+    /// back, so that it will do where there is no value.
     pub fn is_proved(&self, listed: &Self) -> bool {
-        self.digest.is_some() && self.is(listed)
+        let own = matches!(self.method_type, MethodType::HardwareOath | MethodType::QrCodePin);
+        self.is(listed) && (own || self.digest.is_some())
     }
 
     /// Whether `listed` has the same type and id, whatever its value.

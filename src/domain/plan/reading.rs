@@ -70,15 +70,12 @@ impl Plan {
             };
             let place = listed.iter().find(|method| planned.same_place(method));
             let shared = planned.method_type.entry().shared_id;
-            // The id of a token or code is its own, though it may come back.
-            let own = matches!(planned.method_type, MethodType::HardwareOath | MethodType::QrCodePin);
-            let known = |method: &Method| planned.is_proved(method) || (own && planned.is(method));
             let sent = step.in_doubt_since();
             match (place, &step.state) {
                 (None, _) if sent.is_some() => self.settle(index, MethodResult::Removed, None),
                 (None, _) => self.settle(index, MethodResult::AlreadyAbsent, None),
                 // The id proves nothing and there is no value to compare.
-                (Some(method), _) if shared && planned.may_be(method) && !known(method) => {
+                (Some(method), _) if shared && planned.may_be(method) && !planned.is_proved(method) => {
                     self.settle(index, MethodResult::Ambiguous, None);
                 }
                 (Some(method), _) if !planned.is(method) => self.settle(index, MethodResult::ReplacedSince, None),
