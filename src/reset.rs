@@ -1,5 +1,5 @@
-//! DOES: one job, front to back. `attempt` acts and `conclude` tells; in `carrying`, how a plan is carried out, and in `ending`, what
-//! follows where the job does not end.
+//! DOES: one job, front to back. `attempt` acts and `conclude` tells; in `carrying`, how a plan is carried out, and in
+//! `ending`, what follows where the job does not end.
 //!
 //! Every effect goes through [`Ports`]. The order is the promise: plan and audit record are durable before any change,
 //! each change is written down before it is sent; the result is recorded, published, and then acknowledged.

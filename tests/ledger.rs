@@ -1,6 +1,9 @@
 //! The ledger against a real SQLite file: leases and fencing, plans, limits, crashes, and the audit chain.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "ledger/plan.rs"]
+mod plan;
+
 use std::fs::OpenOptions;
 use std::io::BufRead;
 use std::os::unix::fs::PermissionsExt;
@@ -12,8 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use mfa_reset::adapters::ledger::{Bad, KeyError, Ledger, OpenError, PublicKey, SigningKey, Verified, export, verify};
 use mfa_reset::domain::audit::{self, Head};
 use mfa_reset::domain::event::{self, Event, Facts};
-use mfa_reset::domain::guard::{self, Lookup};
-use mfa_reset::domain::method::{Method, MethodType};
+use mfa_reset::domain::method::MethodType;
 use mfa_reset::domain::outcome::{Fault, MethodReport, MethodResult, Outcome, OutcomeKind};
 use mfa_reset::domain::plan::{Plan, State, Step};
 use mfa_reset::domain::profile::Profiles;
@@ -59,20 +61,7 @@ fn request(id: &str, upn: &str) -> Request {
 }
 
 fn plan() -> Plan {
-    let with = |id: &str, kind| Method { digest: Some("d1".to_owned()), ..Method::new(kind, id) };
-    let facts = guard::Facts {
-        memberships: Lookup::NotLicensed,
-        role_assignable_groups: Lookup::NotLicensed,
-        assignments: Lookup::NotLicensed,
-        eligibilities: Lookup::NotLicensed,
-        methods: [with("3179e48a", MethodType::PhoneMobile), with("f1", MethodType::Fido2)].into(),
-        unread: Vec::new(),
-        preference: None,
-        beta: false,
-        read_at: t(0),
-        last_reset: None,
-    };
-    Plan::make(USER, &request("1", "ada@contoso.com"), &facts, &|_, _| None)
+    plan::plan(USER, &request("1", "ada@contoso.com"), t(0))
 }
 
 fn record(phase: &str, id: &str) -> Value {

@@ -15,10 +15,7 @@ use super::task::Task;
 /// What is a valid wish, but not built yet.
 pub fn not_built(value: &Value) -> Option<Flaw> {
     let kind = value.get("kind").and_then(Value::as_str);
-    if matches!(kind, Some("batch" | "cancel" | "approve")) {
-        return Some(Flaw::new("/kind", "this kind is not built yet"));
-    }
-    None
+    matches!(kind, Some("batch" | "cancel" | "approve")).then(|| Flaw::new("/kind", "this kind is not built yet"))
 }
 
 /// Reads every field of a request.

@@ -66,7 +66,8 @@ pub struct Collection {
 /// others.
 pub const PASSWORDLESS: Collection =
     Collection { name: "passwordlessMicrosoftAuthenticatorMethods", api: Api::Beta, single: false };
-const PASSWORDLESS_ODATA: &str = "passwordlessMicrosoftAuthenticatorAuthenticationMethod";
+/// What `@odata.type` says of them, without `#microsoft.graph.`.
+pub const PASSWORDLESS_ODATA: &str = "passwordlessMicrosoftAuthenticatorAuthenticationMethod";
 
 /// One row of the table.
 #[derive(Debug)]

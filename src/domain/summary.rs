@@ -39,10 +39,10 @@ pub fn of_plan(plan: &Plan, stopped: Option<(Reason, Option<String>)>) -> Outcom
     let finished = stopped.is_none();
     let told = |step| (step, settled(step, open_reason));
     let removals: Vec<MethodReport> =
-        plan.steps.iter().map(told).filter_map(|(step, (result, reason))| report(step, result, reason)).collect();
+        plan.steps.iter().map(told).filter_map(|(step, (result, why))| report(step, Some(result), why)).collect();
     let steps: Vec<StepReport> =
-        plan.steps.iter().map(told).filter_map(|(step, (result, reason))| step_report(step, result, reason)).collect();
-    let revoked = |step: &Step| settled(step, None).0.is_some_and(MethodResult::is_set);
+        plan.steps.iter().map(told).filter_map(|(step, (result, why))| step_report(step, Some(result), why)).collect();
+    let revoked = |step: &Step| settled(step, None).0.is_set();
     let revocations = || plan.steps.iter().filter(|step| step.action == Action::RevokeSessions);
     let touched = plan.steps.iter().any(touches);
     let (reason, detail) = match stopped {
@@ -73,12 +73,12 @@ pub fn of_plan(plan: &Plan, stopped: Option<(Reason, Option<String>)>) -> Outcom
 }
 
 /// What became of a step, if it stays as it is.
-fn settled(step: &Step, open: Option<Reason>) -> (Option<MethodResult>, Option<Reason>) {
+fn settled(step: &Step, open: Option<Reason>) -> (MethodResult, Option<Reason>) {
     match step.state {
-        State::Done { result, reason } => (Some(result), reason),
-        State::Open if step.doubted_since.is_none() => (Some(MethodResult::Failed), open),
+        State::Done { result, reason } => (result, reason),
+        State::Open if step.doubted_since.is_none() => (MethodResult::Failed, open),
         // Called, and nobody has read since what became of it; or Graph lagged when somebody did.
-        State::Open | State::Sent { .. } | State::NotFound => (Some(MethodResult::Ambiguous), open),
+        State::Open | State::Sent { .. } | State::NotFound => (MethodResult::Ambiguous, open),
     }
 }
 
@@ -182,21 +182,22 @@ pub fn summary(outcome: &Outcome) -> String {
 
 /// What the service desk reads in the ticket: the outcome, each method, what to do.
 pub fn work_note(outcome: &Outcome) -> String {
+    let why =
+        |reason: Option<Reason>| reason.map(|reason| format!(" ({})", reason.entry().meaning)).unwrap_or_default();
     let mut note = format!("MFA reset {}", summary(outcome));
     if outcome.sessions_revoked {
         note.push_str("\nSessions were revoked.");
     }
     for method in &outcome.methods {
         let word = method.result.map_or("would be removed", MethodResult::name).replace('_', " ");
-        let why = method.reason_code.map(|reason| format!(" ({})", reason.entry().meaning)).unwrap_or_default();
-        note.push_str(&format!("\n- {}: {word}{why}", method.method_type.name().replace('_', " ")));
+        let name = method.method_type.name().replace('_', " ");
+        note.push_str(&format!("\n- {name}: {word}{}", why(method.reason_code)));
     }
     for step in outcome.steps.iter().filter(|step| step.step != "revoke_sessions") {
         let about = step.method_type.map(MethodType::name).or(step.value.as_deref());
         let about = about.map(|about| format!(", {about}")).unwrap_or_default();
         let word = step.result.map_or("would be done", MethodResult::name);
-        let why = step.reason_code.map(|reason| format!(" ({})", reason.entry().meaning)).unwrap_or_default();
-        note.push_str(&format!("\n- {}{about}: {word}{why}", step.step).replace('_', " "));
+        note.push_str(&format!("\n- {}{about}: {word}{}", step.step, why(step.reason_code)).replace('_', " "));
     }
     let action = outcome.reason.entry().action;
     if action != "nothing" {

@@ -130,15 +130,9 @@ impl Selection {
             || method.aaguid.as_ref().is_some_and(model);
         match (named && of_type && of_model, self.registered_after, method.registered_at) {
             (false, ..) => Removes::No,
-            (true, None, _) => Removes::Yes,
             (true, Some(_), None) => Removes::CannotTell,
-            (true, Some(after), Some(at)) => {
-                if at >= after {
-                    Removes::Yes
-                } else {
-                    Removes::No
-                }
-            }
+            (true, Some(after), Some(at)) if at < after => Removes::No,
+            (true, None | Some(_), _) => Removes::Yes,
         }
     }
 }

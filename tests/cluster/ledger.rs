@@ -9,8 +9,6 @@ use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use mfa_reset::adapters::ledger::{Ledger, OpenError, SigningKey, Verified, export, record_beside, verify};
 use mfa_reset::domain::event::{self, Facts};
-use mfa_reset::domain::guard::{self, Lookup};
-use mfa_reset::domain::method::{Method, MethodType};
 use mfa_reset::domain::outcome::{Fault, Outcome, OutcomeKind};
 use mfa_reset::domain::plan::Plan;
 use mfa_reset::domain::profile::Profiles;
@@ -79,20 +77,7 @@ fn request(id: &str) -> Request {
 }
 
 fn plan() -> Plan {
-    let with = |id: &str, kind| Method { digest: Some("d1".to_owned()), ..Method::new(kind, id) };
-    let facts = guard::Facts {
-        memberships: Lookup::NotLicensed,
-        role_assignable_groups: Lookup::NotLicensed,
-        assignments: Lookup::NotLicensed,
-        eligibilities: Lookup::NotLicensed,
-        methods: [with("3179e48a", MethodType::PhoneMobile)].into(),
-        unread: Vec::new(),
-        preference: None,
-        beta: false,
-        read_at: Timestamp::now(),
-        last_reset: None,
-    };
-    Plan::make(USER, &request("1"), &facts, &|_, _| None)
+    crate::plan::plan(USER, &request("1"), Timestamp::now())
 }
 
 fn record(phase: &str, id: &str) -> Value {

@@ -2,7 +2,8 @@
 //! history of each run against the promises.
 //!
 //! As in `tests/broker`, whose bench this shares, nothing here calls the library, but for the tests of the ledger itself and
-//! for the victims of `crash_points`. `MFA_TEST_SEED` draws a run again, as far as processes and networks can be drawn; `MFA_TEST_CLUSTER_REQUESTS` says how many requests all scenarios have together.
+//! for the victims of `crash_points`. `MFA_TEST_SEED` draws a run again, as far as processes and networks can be drawn;
+//! `MFA_TEST_CLUSTER_REQUESTS` says how many requests all scenarios have together.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -30,6 +31,8 @@ mod simulator;
 #[path = "../broker/stage.rs"]
 #[allow(dead_code, reason = "shared with tests/broker")]
 mod stage;
+#[path = "../ledger/plan.rs"]
+mod plan;
 
 mod bench;
 mod checker;

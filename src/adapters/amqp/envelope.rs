@@ -119,7 +119,7 @@ fn is_traceparent(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use lapin::types::ByteArray;
     use rstest::rstest;
 
@@ -127,11 +127,11 @@ mod tests {
 
     const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-    fn long(text: &str) -> AMQPValue {
+    pub fn long(text: &str) -> AMQPValue {
         AMQPValue::LongString(text.into())
     }
 
-    fn properties(user: Option<&str>, headers: &[(&str, AMQPValue)]) -> BasicProperties {
+    pub fn properties(user: Option<&str>, headers: &[(&str, AMQPValue)]) -> BasicProperties {
         let mut table = FieldTable::default();
         for (name, value) in headers {
             table.insert((*name).into(), value.clone());

@@ -186,24 +186,12 @@ fn plain(value: &AMQPValue) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use lapin::types::{FieldArray, ShortString};
+    use lapin::types::FieldArray;
 
+    use super::envelope::tests::{long, properties};
     use super::*;
 
     const DIED: u64 = 1_795_252_507;
-
-    fn long(text: &str) -> AMQPValue {
-        AMQPValue::LongString(text.into())
-    }
-
-    fn properties(user: Option<&str>, headers: &[(&str, AMQPValue)]) -> BasicProperties {
-        let mut table = FieldTable::default();
-        for (name, value) in headers {
-            table.insert((*name).into(), value.clone());
-        }
-        let properties = BasicProperties::default().with_headers(table).with_message_id("m".into());
-        user.map(ShortString::from).into_iter().fold(properties, BasicProperties::with_user_id)
-    }
 
     fn death(reason: &str) -> (&'static str, AMQPValue) {
         let mut death = FieldTable::default();

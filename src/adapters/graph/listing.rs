@@ -12,9 +12,8 @@ use super::answer::Answer;
 use super::batch::Item;
 use super::fault;
 use super::observe::{Operation, Trail};
-use crate::domain::method::{Api, Collection, Method, MethodType, PASSWORDLESS, TABLE};
-use crate::domain::outcome::Fault;
-use crate::domain::outcome::Unread;
+use crate::domain::method::{Api, Collection, Method, MethodType, PASSWORDLESS, PASSWORDLESS_ODATA, TABLE};
+use crate::domain::outcome::{Fault, Unread};
 use crate::domain::plan::Reach;
 use crate::domain::reason::Reason;
 use crate::domain::request::Lane;
@@ -184,7 +183,7 @@ fn all_collections(api: Api) -> Vec<(Collection, &'static str)> {
         }
     }
     if api == Api::Beta {
-        all.push((PASSWORDLESS, "passwordlessMicrosoftAuthenticatorAuthenticationMethod"));
+        all.push((PASSWORDLESS, PASSWORDLESS_ODATA));
     }
     all
 }

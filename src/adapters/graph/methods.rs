@@ -2,12 +2,13 @@
 //! lease then.
 
 use jiff::Timestamp;
-use reqwest::{Method as HttpMethod, Url};
+use reqwest::Method as HttpMethod;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Graph;
 use super::address::encode;
+use super::answer::Ending;
 use super::client::Call;
 use super::fault;
 use super::observe::Operation;
@@ -72,9 +73,9 @@ impl Graph {
         fault::revocation(&self.ask(&wish, call, checked).await?, self.gate.remaining())
     }
 
-    async fn ask(&self, wish: &Wish, id: Uuid, checked: Timestamp) -> Result<super::answer::Ending, Fault> {
-        let url: Url = self.url_of(wish.api, &wish.path, None);
-        let (operation, method, body) = (wish.operation, wish.method.clone(), wish.body.as_ref());
+    async fn ask(&self, wish: &Wish, id: Uuid, checked: Timestamp) -> Result<Ending, Fault> {
+        let (url, method) = (self.url_of(wish.api, &wish.path, None), wish.method.clone());
+        let (operation, body) = (wish.operation, wish.body.as_ref());
         self.send_now(&Call { operation, method, url, id, body, checked: Some(checked) }).await
     }
 }

@@ -1,5 +1,5 @@
-//! The survey: memberships, roles and methods of a user, in one batch, and what only the beta API tells in another. What is missing is said to be missing, never
-//! taken for nothing: the guard counts it against the reset.
+//! The survey: memberships, roles and methods of a user, in one batch, and what only the beta API tells in another. What
+//! is missing is said to be missing, never taken for nothing: the guard counts it against the reset.
 
 use serde_json::Value;
 

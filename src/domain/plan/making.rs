@@ -8,8 +8,7 @@ use super::default::arrange;
 use super::{Action, Plan, Setting, Step};
 use crate::domain::guard::Facts;
 use crate::domain::method::{Api, Collection, Method, MethodType, TABLE};
-use crate::domain::outcome::Unread;
-use crate::domain::outcome::{MethodReport, MethodResult};
+use crate::domain::outcome::{MethodReport, MethodResult, Unread};
 use crate::domain::profile::BUILT_IN;
 use crate::domain::reason::Reason;
 use crate::domain::request::Request;
@@ -31,8 +30,7 @@ impl Plan {
             }
         }
         plan.name_unread(request, facts);
-        let preference = facts.preference.filter(|_| facts.beta);
-        let successor = arrange(&mut removals, &kept, preference).map(Action::SetDefault);
+        let successor = arrange(&mut removals, &kept, facts.preference).map(Action::SetDefault);
         let removed: BTreeSet<MethodType> = removals.iter().map(|method| method.method_type).collect();
         let mut removing: Vec<Action> = successor.into_iter().chain(removals.into_iter().map(Action::Remove)).collect();
         for task in tasks {

@@ -4,8 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Action, Plan, Setting, State, Step};
 use crate::domain::method::{Method, MethodType};
-use crate::domain::outcome::MethodResult;
-use crate::domain::outcome::Unread;
+use crate::domain::outcome::{MethodResult, Unread};
 use crate::domain::reason::Reason;
 
 /// How long Graph may go on listing a method that it has deleted. Microsoft promises no figure.
@@ -83,10 +82,7 @@ impl Plan {
                     self.settle(index, MethodResult::Ambiguous, None);
                 }
                 // Unique ids may always be removed again; a shared one while nobody can have registered it anew.
-                (Some(_), State::Sent { .. }) => {
-                    self.unsend(index);
-                    self.steps[index].doubted_since = sent;
-                }
+                (Some(_), State::Sent { .. }) => self.reopen(index),
                 (Some(_), _) => {}
             }
         }
@@ -101,15 +97,15 @@ impl Plan {
             self.steps.iter().any(|step| step.is_open() && step.action.method_type() == Some(MethodType::PhoneMobile));
         for index in 0..self.steps.len() {
             let step = &self.steps[index];
+            if !step.is_open() {
+                continue;
+            }
+            let asked_for =
+                |digest: &Option<String>| mobile.is_some_and(|mobile| digest.is_some() && mobile.digest == *digest);
             match &step.action {
-                Action::SetDefault(_) if step.is_open() && !removing => {
-                    self.settle(index, MethodResult::Unchanged, None);
-                }
-                Action::SetSmsSignIn { digest, .. } if step.is_open() && !coming => {
-                    let other = mobile.is_none_or(|mobile| digest.is_none() || mobile.digest != *digest);
-                    if other {
-                        self.settle(index, MethodResult::ReplacedSince, None);
-                    }
+                Action::SetDefault(_) if !removing => self.settle(index, MethodResult::Unchanged, None),
+                Action::SetSmsSignIn { digest, .. } if !coming && !asked_for(digest) => {
+                    self.settle(index, MethodResult::ReplacedSince, None);
                 }
                 Action::SetDefault(_)
                 | Action::SetSmsSignIn { .. }
@@ -127,6 +123,12 @@ impl Plan {
         if sent.is_some_and(|at| now.duration_since(at) > GRAPH_LAG) {
             return self.settle(index, MethodResult::Ambiguous, None);
         }
+        self.reopen(index);
+    }
+
+    /// Opens a step whose answer is not known, and remembers the doubt past the next list.
+    fn reopen(&mut self, index: usize) {
+        let sent = self.steps[index].in_doubt_since();
         self.unsend(index);
         self.steps[index].doubted_since = sent;
     }
@@ -143,10 +145,7 @@ impl Plan {
             _ if sent.is_some_and(|at| now.duration_since(at) > GRAPH_LAG) => {
                 self.settle(index, MethodResult::Ambiguous, None);
             }
-            Some(_) | None => {
-                self.unsend(index);
-                self.steps[index].doubted_since = sent;
-            }
+            Some(_) | None => self.reopen(index),
         }
     }
 

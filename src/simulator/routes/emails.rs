@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::simulator::call::{Call, Reply};
 use crate::simulator::kind::Kind;
 use crate::simulator::permissions;
-use crate::simulator::render;
+use crate::simulator::routes::values;
 use crate::simulator::rules;
 use crate::simulator::tenant::Method;
 use crate::simulator::tenant_file::id_for;
@@ -25,12 +25,7 @@ fn try_add(world: &mut World, call: &Call, key: &str, roles: &[String]) -> Resul
     }
     let owner = user.id.clone();
     let method = Method { kind: Kind::Email, id: id_for(Kind::Email, Uuid::nil()), value, ..Method::default() };
-    let effect = json!({"registered": method.mark()});
-    let body = shown(world, call, &owner, &method);
-    if let Some(user) = world.tenant.find_mut(&owner) {
-        user.register(method);
-    }
-    Ok(Reply { status: 201, effect, ..Reply::ok(body) })
+    Ok(values::add(world, call, &owner, method))
 }
 
 /// Answers `PATCH .../authentication/emailMethods/{id}`.
@@ -43,9 +38,7 @@ fn try_change(world: &mut World, call: &Call, key: &str, id: Option<&str>, roles
     let old = rules::meant(user, &[Kind::Email], id)?;
     let method = Method { value: address(&call.body)?.into(), ..old.clone() };
     let (owner, effect) = (user.id.clone(), json!({"replaced": method.mark_with(old)}));
-    let body = shown(world, call, &owner, &method);
-    world.tenant.put(&owner, method);
-    Ok(Reply { effect, ..Reply::ok(body) })
+    Ok(values::replace(world, call, &owner, method, effect))
 }
 
 fn address(body: &Value) -> Result<&str, Reply> {
@@ -55,10 +48,4 @@ fn address(body: &Value) -> Result<&str, Reply> {
     };
     let bad = || Reply::error(400, "badRequest", "The body must contain emailAddress, an email address.");
     body["emailAddress"].as_str().filter(is_address).ok_or_else(bad)
-}
-
-fn shown(world: &World, call: &Call, owner: &str, method: &Method) -> Value {
-    let mut body = render::method(method, call.version, &world.settings.choices, false);
-    body["@odata.context"] = json!(call.context(&format!("users('{owner}')/authentication/emailMethods/$entity")));
-    body
 }

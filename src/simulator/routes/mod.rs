@@ -11,6 +11,7 @@ pub mod qr_code;
 pub mod requirements;
 pub mod roles;
 pub mod users;
+pub mod values;
 
 use super::call::{Call, Reply};
 use super::operation::{self, Operation, Route};

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::simulator::call::{Call, Reply};
 use crate::simulator::kind::Kind;
 use crate::simulator::permissions;
-use crate::simulator::render;
+use crate::simulator::routes::values;
 use crate::simulator::rules;
 use crate::simulator::tenant::Method;
 use crate::simulator::tenant_file::id_for;
@@ -35,12 +35,7 @@ fn try_add(world: &mut World, call: &Call, key: &str, roles: &[String]) -> Resul
     let (owner, id) = (user.id.clone(), id_for(kind, Uuid::nil()));
     let mut method = Method { kind, id, value: number.into(), ..Method::default() };
     set_state(&mut method, sms_state(world, kind, number, &owner));
-    let effect = json!({"registered": method.mark()});
-    let body = shown(world, call, &owner, &method);
-    if let Some(user) = world.tenant.find_mut(&owner) {
-        user.register(method);
-    }
-    Ok(Reply { status: 201, effect, ..Reply::ok(body) })
+    Ok(values::add(world, call, &owner, method))
 }
 
 /// Answers `PATCH .../authentication/phoneMethods/{id}`.
@@ -59,9 +54,7 @@ fn try_change(world: &mut World, call: &Call, key: &str, id: Option<&str>, roles
     let mut method = Method { value: number.into(), ..old.clone() };
     set_state(&mut method, sms_state(world, old.kind, number, &owner));
     let effect = json!({"replaced": method.mark_with(old)});
-    let body = shown(world, call, &owner, &method);
-    world.tenant.put(&owner, method);
-    Ok(Reply { effect, ..Reply::ok(body) })
+    Ok(values::replace(world, call, &owner, method, effect))
 }
 
 /// Answers `POST .../phoneMethods/{id}/enableSmsSignIn` and `disableSmsSignIn`.
@@ -113,12 +106,6 @@ fn sms_state(world: &World, kind: Kind, number: &str, owner: &str) -> &'static s
 
 fn set_state(method: &mut Method, state: &str) {
     method.properties.insert("smsSignInState".into(), json!(state));
-}
-
-fn shown(world: &World, call: &Call, owner: &str, method: &Method) -> Value {
-    let mut body = render::method(method, call.version, &world.settings.choices, false);
-    body["@odata.context"] = json!(call.context(&format!("users('{owner}')/authentication/phoneMethods/$entity")));
-    body
 }
 
 fn kind(body: &Value) -> Result<Option<Kind>, Reply> {
