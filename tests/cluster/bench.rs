@@ -215,13 +215,19 @@ impl Bench {
 
     /// Waits until everything that was confirmed is answered, as long as patience lasts: the checker tells what is not.
     async fn answered(&mut self) {
-        let (start, mut open) = (Instant::now(), usize::MAX);
+        let (start, mut progress, mut open) = (Instant::now(), Instant::now(), usize::MAX);
         while open > 0 && start.elapsed() < PATIENCE {
             sleep(Duration::from_millis(200)).await;
             (0..self.crew.len()).for_each(|number| self.expect_alive(number));
             let record = self.notes.lock();
             let answered: BTreeSet<&str> = record.results().map(|(request, _)| request).collect();
-            open = record.asked.iter().filter(|(id, asked)| asked.confirmed && !answered.contains(id.as_str())).count();
+            let still =
+                record.asked.iter().filter(|(id, asked)| asked.confirmed && !answered.contains(id.as_str())).count();
+            drop(record);
+            if still < open {
+                (open, progress) = (still, Instant::now());
+            }
+            self.remind(&mut progress);
         }
         println!(
             "{}: {open} requests are open {:.0} s after the trouble",
@@ -232,7 +238,8 @@ impl Bench {
 
     /// Waits until no copy of a request is left anywhere, as long as patience lasts.
     async fn quiet(&self) {
-        let (start, mut client) = (Instant::now(), Client::new(rabbit::WORKER, self.clients.address));
+        let (start, mut progress) = (Instant::now(), Instant::now());
+        let mut client = Client::new(rabbit::WORKER, self.clients.address);
         while start.elapsed() < PATIENCE {
             sleep(Duration::from_millis(300)).await;
             let mut empty = true;
@@ -243,13 +250,21 @@ impl Bench {
             if empty && !self.rabbit.queues().iter().any(holds_work) {
                 break;
             }
-            if start.elapsed() > FORGOTTEN && self.rabbit.count() > 1 && self.rabbit.keeps_for_the_dead() {
-                println!("{}: the broker keeps deliveries for channels that are no more", self.plan.name);
-                self.rabbit.elect();
-                sleep(Duration::from_secs(10)).await;
-            }
+            self.remind(&mut progress);
         }
         println!("{}: quiet after {:.0} s more", self.plan.name, start.elapsed().as_secs_f64());
+    }
+
+    /// Does what an operator has to do where the broker has forgotten whose deliveries it keeps.
+    fn remind(&self, progress: &mut Instant) {
+        if self.rabbit.count() == 1 || progress.elapsed() < FORGOTTEN {
+            return;
+        }
+        *progress = Instant::now();
+        if self.rabbit.keeps_for_the_dead() {
+            println!("{}: the broker keeps deliveries for channels that are no more", self.plan.name);
+            self.rabbit.elect();
+        }
     }
 
     /// Stops all workers in peace.

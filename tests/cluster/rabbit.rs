@@ -131,8 +131,9 @@ impl Rabbit {
     }
 
     /// Whether queues hold deliveries for channels that are no more. RabbitMQ 4.0.5 does so where a consumer was cancelled
-    /// with messages in hand and the node of its channel died: they come back when the queue next elects a leader, as at
-    /// the next restart of a node. What a live channel has in hand is not among them.
+    /// with messages in hand and the node of its channel was then cut off or died: the queue's own state goes on listing
+    /// it as `cancelled` with them. Without the cancel they come back. They do so too when the queue next elects a leader,
+    /// as at the next restart of a node. What a live channel has in hand is not among them.
     pub fn keeps_for_the_dead(&self) -> bool {
         let sum =
             |rows: Vec<Value>| -> u64 { rows.iter().filter_map(|row| row["messages_unacknowledged"].as_u64()).sum() };
