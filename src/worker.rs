@@ -142,7 +142,11 @@ async fn consume(
             () = stop.cancelled() => return Ok(()),
             () = session.token().cancelled() => return Err(Lost),
             Some(ended) = jobs.join_next() => report(ended)?,
-            _ = tick.tick() => keep_pace(worker, session, &mut pace).await?,
+            _ = tick.tick() => tokio::select! {
+                paced = keep_pace(worker, session, &mut pace) => paced?,
+                // A broker that is slow to answer keeps nobody from draining.
+                () = stop.cancelled() => return Ok(()),
+            },
             Some(incoming) = inbox.tickets.recv() => receive(incoming, here, jobs)?,
             Some(incoming) = inbox.batch.recv() => receive(incoming, here, jobs)?,
         }

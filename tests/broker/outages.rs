@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lapin::options::QueueBindOptions;
 use lapin::types::FieldTable;
+use serde_json::Value;
 
 use crate::broker;
 use crate::history::History;
@@ -32,19 +33,36 @@ async fn a_cut_connection_heals_and_every_result_arrives() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_while_the_broker_is_silent_ends_within_the_grace_period_and_loses_nothing() {
+    told_to_stop_in_silence(mixed(701..=760), async |_| ()).await;
+}
+
+/// A hold stops the consumers, whose broker does not answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_while_a_consumer_waits_to_be_cancelled_ends_within_the_grace_period() {
+    told_to_stop_in_silence(mixed(761..=820), async |stage| {
+        stage.simulator.throttle(&["batch", "list_methods", "delete_method"], 40).await;
+        let paused = async || stage.told("nothing is consumed") > 0;
+        until(Duration::from_secs(8), "the worker pauses", paused).await;
+    })
+    .await;
+}
+
+async fn told_to_stop_in_silence(requests: Vec<Value>, then: impl AsyncFnOnce(&Stage)) {
     let mut stage = Stage::slow(&broker::shared().url).await;
     let proxy = behind_a_proxy(&mut stage).await;
     stage.set("GRAPH__TIMEOUT", "5s");
     stage.set("SHUTDOWN__GRACE_PERIOD", "10s");
     stage.start_worker().await;
-    let (requests, user) = (mixed(701..=760), stage.queues.user());
+    let user = stage.queues.user();
     stage.queues.publish("reset", &bodies(&requests), Some(&user)).await;
     until(Duration::from_secs(30), "some results", async || stage.queues.waiting("results").await >= 10).await;
     proxy.set(Line::Stalled);
+    then(&stage).await;
     let mut worker = stage.worker.take().expect("a worker");
     worker.terminate();
     // Its own tidying up comes on top: leases, the last checkpoint.
     assert_eq!(worker.exit_code(Duration::from_secs(12)), Some(0), "exit code after SIGTERM");
+    stage.simulator.clear_faults().await;
     proxy.set(Line::Cut);
     proxy.set(Line::Whole);
     stage.start_worker().await;

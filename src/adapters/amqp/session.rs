@@ -72,7 +72,7 @@ impl Session {
     }
 
     /// Begins to consume a lane, with as many deliveries in hand as its prefetch says; nothing if it does already. To be
-    /// awaited to the end.
+    /// awaited to the end, unless the session is to end too.
     pub async fn consume(&self, lane: Lane) -> Result<(), Lost> {
         self.tap(lane).consume(&self.tasks).await
     }
