@@ -38,7 +38,8 @@ fn a_panel_explains_itself() {
         for panel in board.panels() {
             let name = format!("{}: {}", board.file, text(panel, "/title"));
             let defaults = &panel["fieldConfig"]["defaults"];
-            assert!(titles.insert(text(panel, "/title")) && !text(panel, "/title").is_empty(), "{name}: title");
+            let title = (text(panel, "/type"), text(panel, "/title"));
+            assert!(titles.insert(title) && !title.1.is_empty(), "{name}: title");
             assert!(text(panel, "/description").len() > 40, "{name}: description");
             assert!(!text(defaults, "/unit").is_empty() && !text(defaults, "/noValue").is_empty(), "{name}: unit");
             assert!(!list(defaults, "/thresholds/steps").is_empty(), "{name}: thresholds");
