@@ -306,6 +306,22 @@ async fn a_user_is_held_by_one_job_from_plan_to_conclusion() {
 }
 
 #[tokio::test]
+async fn open_jobs_are_counted_by_lane_until_they_conclude() {
+    let dir = TempDir::new().unwrap();
+    let ledger = open(&dir).await;
+    let (one, two, bulk) = (request("R1", "a@b.test"), request("e,\"batch\",", "c@b.test"), request("R3", "d@b.test"));
+    let first = take(&ledger, &one, t(0)).await;
+    take(&ledger, &two, t(4)).await;
+    ledger.recall(&bulk, &Envelope::bare(Lane::Batch), t(6)).await.unwrap();
+    let seconds = Duration::from_secs;
+    assert_eq!(ledger.open_jobs(Lane::Tickets, t(10)).await.unwrap(), (2, seconds(10)));
+    assert_eq!(ledger.open_jobs(Lane::Batch, t(10)).await.unwrap(), (1, seconds(4)));
+    ledger.record_outcome(&first, &conclusion(&one, MethodResult::Removed, Vec::new()), t(10)).await.unwrap();
+    assert_eq!(ledger.open_jobs(Lane::Tickets, t(10)).await.unwrap(), (1, seconds(6)));
+    ledger.close().await;
+}
+
+#[tokio::test]
 async fn results_and_audit_wait_until_they_are_published() {
     let dir = TempDir::new().unwrap();
     let ledger = open(&dir).await;

@@ -16,6 +16,7 @@ use super::ledger::Ledger;
 use super::outlet::{Refusals, Refused, waits};
 use crate::admin::Health;
 use crate::domain::outcome::Fault;
+use crate::domain::request::Lane;
 use crate::metrics::{Backlog, Metrics};
 
 /// How often leases are renewed, a third of their length, and the ledger is tried.
@@ -89,6 +90,7 @@ async fn turn(shared: &Shared, metrics: &Metrics, health: &Health, checkpoint_in
     if known.probed.is_none_or(|probed| probed.elapsed() >= RENEWAL) {
         known.probed = Some(Instant::now());
         health.set_ledger(shared.ledger.is_writable().await);
+        open_jobs(shared, metrics).await;
     }
     if known.signed.elapsed() >= checkpoint_interval {
         known.signed = Instant::now();
@@ -148,9 +150,20 @@ pub async fn checkpoint(shared: &Shared, metrics: &Metrics) {
     }
 }
 
+/// Less often than the other gauges: a batch may leave many to be counted.
+async fn open_jobs(shared: &Shared, metrics: &Metrics) {
+    for lane in Lane::ALL {
+        if let Ok((pending, oldest)) = shared.ledger.open_jobs(lane, Timestamp::now()).await {
+            metrics.set_open_jobs(lane, Backlog { pending, oldest });
+        }
+    }
+}
+
 async fn gauges(shared: &Shared, metrics: &Metrics, health: &Health, records: &mut u64) {
     health.set_token(shared.graph.is_ready(), shared.graph.token_trouble());
     metrics.set_graph_rate(shared.graph.requests_per_second());
+    metrics.set_resets_per_hour(shared.max_resets_per_hour);
+    shared.graph.held_until().into_iter().for_each(|until| metrics.set_graph_hold(until));
     let stored = shared.ledger.counts().records();
     metrics.audit_stored(stored - std::mem::replace(records, stored));
     if let Ok((pending, oldest)) = shared.ledger.outbox(Timestamp::now()).await {

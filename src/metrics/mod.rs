@@ -4,6 +4,7 @@
 
 mod family;
 mod labels;
+mod start;
 
 use std::time::Duration;
 
@@ -14,9 +15,9 @@ use prometheus::{Registry, Result, TextEncoder};
 pub use labels::{CHECKS, OPERATIONS, STATUSES};
 
 use crate::domain::guard::{Decision, Rule};
-use crate::domain::method::{self, MethodType};
+use crate::domain::method::MethodType;
 use crate::domain::outcome::{MethodResult, OutcomeKind};
-use crate::domain::reason::{self, Reason};
+use crate::domain::reason::Reason;
 use crate::domain::request::Lane;
 use crate::domain::retry::Cause;
 use family::{counter, counters, gauge, gauges, histogram, histograms, seconds};
@@ -57,6 +58,12 @@ metrics! {
     ticket_age: Histogram = histogram("ticket_age_seconds", &JOB);
     /// Jobs in hand.
     jobs_in_flight: GaugeVec = gauges("jobs_in_flight", &["lane"]);
+    /// Jobs that a worker has seen and that are not concluded: the same from every worker on one ledger.
+    jobs_open: GaugeVec = gauges("jobs_open", &["lane"]);
+    /// Time since a worker first saw the oldest of them.
+    jobs_oldest: GaugeVec = gauges("jobs_oldest_seconds", &["lane"]);
+    /// How many resets may start in an hour: policy.max_resets_per_hour.
+    resets_per_hour: Gauge = gauge("resets_per_hour_limit");
     /// Deliveries put off, by why.
     deferrals: IntCounterVec = counters("deferrals_total", &["reason"]);
     /// Deliveries that the broker had made before.
@@ -71,6 +78,8 @@ metrics! {
     graph_request_duration: HistogramVec = histograms("graph_request_duration_seconds", &["operation"], &CALL);
     /// Time for which Graph asked not to be called.
     graph_hold: Counter = seconds("graph_hold_seconds_total");
+    /// Until when Graph asked not to be called, in seconds since 1970: past once that is over, 0 where it never asked.
+    graph_hold_until: Gauge = gauge("graph_hold_until_timestamp_seconds");
     /// The most calls a second that the worker allows itself.
     graph_rate_limit: Gauge = gauge("graph_rate_limit");
     /// Tokens asked for, by whether one was given.
@@ -97,10 +106,10 @@ metrics! {
     build_info: GaugeVec = gauges("build_info", &["version"]);
 }
 
-/// What the outbox holds.
+/// What waits: events in the outbox, or open jobs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Backlog {
-    /// How many events.
+    /// How many.
     pub pending: u64,
     /// How old the oldest is; zero if there is none.
     pub oldest: Duration,
@@ -116,47 +125,6 @@ impl Metrics {
         #[cfg(target_os = "linux")]
         metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         Ok(metrics)
-    }
-
-    fn start_jobs(&self) {
-        for lane in Lane::ALL.map(Lane::name) {
-            self.jobs_in_flight.with_label_values(&[lane]);
-            for kind in OutcomeKind::ALL {
-                let reasons = reason::TABLE.iter().filter(|entry| entry.outcomes.contains(&kind));
-                for entry in reasons {
-                    self.jobs.with_label_values(&[lane, kind.name(), entry.code]);
-                    self.job_duration.with_label_values(&[lane, kind.name()]);
-                }
-            }
-        }
-        for cause in Cause::ALL {
-            self.deferrals.with_label_values(&[cause.name()]);
-        }
-        for entry in reason::TABLE.iter().filter(|entry| entry.outcomes.contains(&OutcomeKind::Rejected)) {
-            self.dead_letters.with_label_values(&[entry.code]);
-        }
-        self.dead_letters.with_label_values(&[Reason::AttemptsExhausted.code()]);
-        for entry in &method::TABLE {
-            for result in MethodResult::ALL {
-                self.removals.with_label_values(&[entry.name, result.name()]);
-            }
-        }
-        for rule in Rule::ALL {
-            self.guard_decisions.with_label_values(&[decision_of(rule), rule.name()]);
-        }
-    }
-
-    fn start_calls(&self) {
-        self.set_checks(CHECKS.map(|check| (check, false)));
-        for operation in OPERATIONS {
-            self.graph_request_duration.with_label_values(&[operation]);
-            for status in STATUSES {
-                self.graph_requests.with_label_values(&[operation, status]);
-            }
-        }
-        for result in ["ok", "failed"] {
-            self.token_refreshes.with_label_values(&[result]);
-        }
     }
 
     /// A job ended and its result is confirmed: how long it took since its first delivery, and since it was requested.
@@ -182,6 +150,17 @@ impl Metrics {
     /// A job is out of hand, however that came.
     pub fn job_left(&self, lane: Lane) {
         self.jobs_in_flight.with_label_values(&[lane.name()]).dec();
+    }
+
+    /// What the ledger holds of a lane that is not concluded.
+    pub fn set_open_jobs(&self, lane: Lane, backlog: Backlog) {
+        self.jobs_open.with_label_values(&[lane.name()]).set(count_of(backlog));
+        self.jobs_oldest.with_label_values(&[lane.name()]).set(backlog.oldest.as_secs_f64());
+    }
+
+    /// How many resets may start in an hour.
+    pub fn set_resets_per_hour(&self, limit: u32) {
+        self.resets_per_hour.set(limit.into());
     }
 
     /// A delivery is put off.
@@ -213,6 +192,11 @@ impl Metrics {
     /// Graph asked not to be called for this long, beyond what it asked before.
     pub fn graph_held(&self, longer: Duration) {
         self.graph_hold.inc_by(longer.as_secs_f64());
+    }
+
+    /// Until when Graph is not to be called.
+    pub fn set_graph_hold(&self, until: Timestamp) {
+        self.graph_hold_until.set(seconds_of(until));
     }
 
     /// How many calls a second the worker allows itself now.
@@ -255,7 +239,7 @@ impl Metrics {
 
     /// What the outbox holds now.
     pub fn set_outbox(&self, backlog: Backlog) {
-        self.outbox_pending.set(u32::try_from(backlog.pending).unwrap_or(u32::MAX).into());
+        self.outbox_pending.set(count_of(backlog));
         self.outbox_oldest.set(backlog.oldest.as_secs_f64());
     }
 
@@ -287,6 +271,10 @@ impl Metrics {
 
 fn decision_of(rule: Rule) -> &'static str {
     if rule == Rule::None { "allow" } else { "deny" }
+}
+
+fn count_of(backlog: Backlog) -> f64 {
+    u32::try_from(backlog.pending).unwrap_or(u32::MAX).into()
 }
 
 fn seconds_of(at: Timestamp) -> f64 {
@@ -339,6 +327,9 @@ mod tests {
         metrics.graph_call("list_methods", "502", second);
         metrics.token_refreshed(Some(Timestamp::from_second(1_800_000_000).unwrap()));
         metrics.set_outbox(Backlog { pending: 3, oldest: second * 9 });
+        metrics.set_open_jobs(Lane::Tickets, Backlog { pending: 2, oldest: second * 7 });
+        metrics.set_graph_hold(Timestamp::from_second(1_800_000_060).unwrap());
+        metrics.set_resets_per_hour(600);
         for line in [
             "mfa_reset_jobs_in_flight{lane=\"tickets\"} 1",
             "mfa_reset_jobs_total{lane=\"tickets\",outcome=\"succeeded\",reason=\"done\"} 1",
@@ -347,6 +338,11 @@ mod tests {
             "mfa_reset_guard_decisions_total{decision=\"deny\",rule=\"role\"} 1",
             "mfa_reset_graph_requests_total{operation=\"list_methods\",status=\"502\"} 1",
             "mfa_reset_token_expiry_timestamp_seconds 1800000000",
+            "mfa_reset_jobs_open{lane=\"tickets\"} 2",
+            "mfa_reset_jobs_oldest_seconds{lane=\"tickets\"} 7",
+            "mfa_reset_jobs_oldest_seconds{lane=\"batch\"} 0",
+            "mfa_reset_graph_hold_until_timestamp_seconds 1800000060",
+            "mfa_reset_resets_per_hour_limit 600",
             "mfa_reset_outbox_pending 3",
             "mfa_reset_outbox_oldest_seconds 9",
         ] {
@@ -357,7 +353,7 @@ mod tests {
     #[test]
     fn the_reference_names_every_metric_with_its_labels() {
         let table = Metrics::new().unwrap().reference_table();
-        assert_eq!(table.lines().count(), 23 + 2, "{table}");
+        assert_eq!(table.lines().count(), 27 + 2, "{table}");
         assert!(table.contains(
             "| `mfa_reset_jobs_total` | counter | `lane`, `outcome`, `reason` | \
              Jobs that ended; a result that is published again does not count. |\n"

@@ -19,7 +19,7 @@ pub struct Stage {
     pub directory: tempfile::TempDir,
     program: PathBuf,
     settings: Vec<(String, String)>,
-    admin_port: u16,
+    pub admin_port: u16,
 }
 
 impl Stage {

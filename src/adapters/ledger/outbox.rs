@@ -10,6 +10,7 @@ use super::writer::millis;
 use super::{CLAIM, Ledger, decode, moment};
 use crate::domain::event::Event;
 use crate::domain::outcome::Fault;
+use crate::domain::request::Lane;
 
 impl Ledger {
     /// Notes that a result is published.
@@ -36,11 +37,28 @@ impl Ledger {
 
     /// How many results wait to be published, and how long the oldest has waited.
     pub async fn outbox(&self, now: Timestamp) -> Result<(u64, Duration), Fault> {
+        self.backlog("SELECT COUNT(*), MIN(created_at) FROM outbox", now).await
+    }
+
+    /// How many jobs of a lane are not concluded, and for how long the oldest has been known. The lane is found as
+    /// [`crate::domain::request::Request::to_remember`] writes it: behind a flag, where no text of a ticket can stand.
+    pub async fn open_jobs(&self, lane: Lane, now: Timestamp) -> Result<(u64, Duration), Fault> {
+        let select = match lane {
+            Lane::Tickets => {
+                r#"SELECT COUNT(*), MIN(first_seen) FROM jobs WHERE event IS NULL AND about LIKE '%e,"tickets",%'"#
+            }
+            Lane::Batch => {
+                r#"SELECT COUNT(*), MIN(first_seen) FROM jobs WHERE event IS NULL AND about LIKE '%e,"batch",%'"#
+            }
+        };
+        self.backlog(select, now).await
+    }
+
+    async fn backlog(&self, select: &'static str, now: Timestamp) -> Result<(u64, Duration), Fault> {
         let clock = Clock::at(now);
         let read = self.write(move |writer| {
             Box::pin(async move {
-                let select = sqlx::query_as("SELECT COUNT(*), MIN(created_at) FROM outbox");
-                let rows: Vec<(i64, Option<i64>)> = writer.rows(select).await?;
+                let rows: Vec<(i64, Option<i64>)> = writer.rows(sqlx::query_as(select)).await?;
                 let (count, oldest) = rows.first().copied().unwrap_or_default();
                 Ok((count.unsigned_abs(), oldest.map_or(0, |oldest| (writer.asked(clock) - oldest).max(0))))
             })
