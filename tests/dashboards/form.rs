@@ -42,9 +42,11 @@ fn a_panel_explains_itself() {
             assert!(titles.insert(title) && !title.1.is_empty(), "{name}: title");
             assert!(text(panel, "/description").len() > 40, "{name}: description");
             assert!(!text(defaults, "/unit").is_empty() && !text(defaults, "/noValue").is_empty(), "{name}: unit");
-            assert!(!list(defaults, "/thresholds/steps").is_empty(), "{name}: thresholds");
             assert!(text(panel, "/links/0/url").starts_with("${runbook}#"), "{name}: link");
-            let graded = list(defaults, "/thresholds/steps").len() > 1;
+            let steps = list(defaults, "/thresholds/steps");
+            assert!(steps[0]["value"].is_null(), "{name}: thresholds");
+            assert!(steps[1..].is_sorted_by(|a, b| a["value"].as_f64() < b["value"].as_f64()), "{name}: thresholds");
+            let graded = steps.len() > 1;
             let lines = defaults["custom"]["thresholdsStyle"]["mode"] == "line";
             assert!(graded || !lines, "{name}: no threshold to be drawn");
             let own = [panel].into_iter().chain(list(panel, "/targets"));
