@@ -164,8 +164,17 @@ async fn users_holds_and_the_outbox_are_shared() {
     let until = theirs.held_until(hours(2)).await.unwrap().expect("a hold").duration_since(hours(2));
     assert!((SignedDuration::from_secs(35)..SignedDuration::from_secs(41)).contains(&until), "{until}");
 
+    let open = async || {
+        (theirs.open_jobs(Lane::Tickets, now).await.unwrap(), theirs.open_jobs(Lane::Batch, now).await.unwrap())
+    };
+    let ((tickets, age), batch) = open().await;
+    assert!(
+        tickets == 2 && age < Duration::from_secs(60) && batch == (0, Duration::ZERO),
+        "{tickets} {age:?} {batch:?}"
+    );
     let done = conclusion(&one);
     ours.record_outcome(&first, &done, now).await.unwrap();
+    assert_eq!(open().await.0.0, 1, "the other one is open still");
     let (left, right) =
         tokio::join!(ours.pending_events(Duration::ZERO, 9, now), theirs.pending_events(Duration::ZERO, 9, now));
     assert_eq!([left.unwrap(), right.unwrap()].concat(), vec![done.event.clone()], "one of them posts it");
