@@ -134,7 +134,8 @@ impl Inspection {
         answer("asking for confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
         let properties = BasicProperties::default().with_expiration("none".into());
         let options = BasicPublishOptions::default();
-        let publishing = async { channel.basic_publish(exchange, "check".into(), options, body, properties).await?.await };
+        let publishing =
+            async { channel.basic_publish(exchange, "check".into(), options, body, properties).await?.await };
         let answer = bounded("trying to publish", publishing).await?.map(drop);
         judge(name, answer)
     }

@@ -73,7 +73,9 @@ mod tests {
         let named = Some(vec!["User.Read.All".to_owned()]);
         assert_eq!(roles(&token(r#"{"roles":["User.Read.All"]}"#)), named);
         assert_eq!(roles(&token(r#"{"aud":"x"}"#)), Some(Vec::new()));
-        for closed in ["opaque", "a.b.c", "a.!!.c", &token("[]"), &token(r#"{"roles":"x"}"#), &token(r#"{"roles":[1]}"#)] {
+        for closed in
+            ["opaque", "a.b.c", "a.!!.c", &token("[]"), &token(r#"{"roles":"x"}"#), &token(r#"{"roles":[1]}"#)]
+        {
             assert_eq!(roles(closed), None, "{closed}");
         }
     }

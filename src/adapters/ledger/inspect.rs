@@ -13,8 +13,16 @@ use super::moment;
 use super::open::OpenError;
 use super::place::{POSTGRES, POSTGRES_CLOCK, Place, SQLITE};
 
-/// Every table, and so what the worker has to be able to read and write.
-const TABLES: [&str; 7] = ["meta", "holds", "jobs", "steps", "users_held", "outbox", "audit"];
+/// Every table, and what the worker does with it.
+const TABLES: [(&str, &[&str]); 7] = [
+    ("meta", &["SELECT", "INSERT", "UPDATE"]),
+    ("holds", &["SELECT", "UPDATE"]),
+    ("jobs", &["SELECT", "INSERT", "UPDATE"]),
+    ("steps", &["SELECT", "INSERT", "UPDATE"]),
+    ("users_held", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("outbox", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("audit", &["SELECT", "INSERT", "UPDATE"]),
+];
 
 /// What a ledger is found to be.
 #[derive(Debug)]
@@ -57,7 +65,7 @@ pub struct DatabaseLook {
     pub utf8: bool,
     /// Whether the role may make tables.
     pub may_create: bool,
-    /// Tables that the role may not use in every way that the worker needs.
+    /// What the role may not do and the worker has to, such as `UPDATE on jobs`.
     pub closed: Vec<String>,
     /// By how much its clock is ahead of ours.
     pub ahead: SignedDuration,
@@ -123,8 +131,7 @@ async fn look_at_database(conn: &mut AnyConnection) -> sqlx::Result<DatabaseLook
     let read_only = yes(conn, "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'").await?;
     let durable = yes(conn, "SELECT current_setting('fsync') = 'on'").await?;
     let utf8 = yes(conn, "SELECT current_setting('server_encoding') = 'UTF8'").await?;
-    let may_create =
-        yes(conn, "SELECT COALESCE(has_schema_privilege(current_schema(), 'CREATE'), FALSE)").await?;
+    let may_create = yes(conn, "SELECT COALESCE(has_schema_privilege(current_schema(), 'CREATE'), FALSE)").await?;
     let asked = Timestamp::now();
     let clock: i64 = query_scalar(POSTGRES_CLOCK).fetch_one(&mut *conn).await?;
     let middle = asked + Timestamp::now().duration_since(asked) / 2;
@@ -135,7 +142,7 @@ async fn look_at_database(conn: &mut AnyConnection) -> sqlx::Result<DatabaseLook
         let readable = yes(conn, "SELECT has_table_privilege('_sqlx_migrations', 'SELECT')").await?;
         version_found = if readable { version(conn).await? } else { None };
         closed = closed_tables(conn).await?;
-        closed.extend((!readable).then(|| "_sqlx_migrations".to_owned()));
+        closed.extend((!readable).then(|| "SELECT on _sqlx_migrations".to_owned()));
     }
     Ok(DatabaseLook { version: version_found, known, read_only, durable, utf8, may_create, closed, ahead })
 }
@@ -145,13 +152,14 @@ async fn yes(conn: &mut AnyConnection, question: &'static str) -> sqlx::Result<b
 }
 
 async fn closed_tables(conn: &mut AnyConnection) -> sqlx::Result<Vec<String>> {
-    let question = "SELECT to_regclass($1) IS NULL OR has_table_privilege($1, 'SELECT') AND \
-                    has_table_privilege($1, 'INSERT') AND has_table_privilege($1, 'UPDATE') AND \
-                    has_table_privilege($1, 'DELETE')";
+    let question = "SELECT to_regclass($1) IS NULL OR has_table_privilege($1, $2)";
     let mut closed = Vec::new();
-    for table in TABLES {
-        let open: bool = query_scalar(question).bind(table).fetch_one(&mut *conn).await?;
-        closed.extend((!open).then(|| table.to_owned()));
+    for (table, needed) in TABLES {
+        for privilege in needed {
+            let open = query_scalar(question).bind(table).bind(*privilege);
+            let open: bool = open.fetch_one(&mut *conn).await?;
+            closed.extend((!open).then(|| format!("{privilege} on {table}")));
+        }
     }
     Ok(closed)
 }
