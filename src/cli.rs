@@ -23,6 +23,7 @@ Exit codes: 0 done; 1 a request ended failed, partial or rejected, a check faile
 configuration; 69 a dependency cannot be reached.
 
 Examples:
+  mfa-reset check --config /etc/mfa-reset.toml      is everything as a worker needs it, and how to mend it
   mfa-reset demo                                    see it work; nothing to install
   mfa-reset worker --config /etc/mfa-reset.toml     serve the queues
   mfa-reset run requests.jsonl > results.jsonl      reset from a file, without a broker

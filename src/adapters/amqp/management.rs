@@ -27,8 +27,8 @@ pub struct Management {
 pub struct QueueView {
     /// Its arguments.
     pub arguments: Map<String, Value>,
-    /// What policies and operator policies set, together.
-    pub policy: Map<String, Value>,
+    /// What policies and operator policies set, together; `None` where the broker has not told the API yet, or never does.
+    pub policy: Option<Map<String, Value>>,
 }
 
 impl Management {
@@ -56,10 +56,11 @@ impl Management {
     /// What it tells of a queue; `None` where there is no such queue.
     pub async fn queue(&self, name: &str) -> Result<Option<QueueView>, SessionError> {
         let found = self.get(&["queues", &self.vhost, &self.full(name)]).await?;
-        let table = |found: &Value, key: &str| found.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
+        // A table without an entry may come as an empty list.
+        let table = |value: &Value| value.as_object().cloned().unwrap_or_default();
         Ok(found.map(|found| QueueView {
-            arguments: table(&found, "arguments"),
-            policy: table(&found, "effective_policy_definition"),
+            arguments: found.get("arguments").map(table).unwrap_or_default(),
+            policy: found.get("effective_policy_definition").map(table),
         }))
     }
 

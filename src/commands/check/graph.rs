@@ -75,9 +75,9 @@ async fn reach(config: &Config, graph: &Graph, report: &mut Report<'_>) -> anyho
         Ok(ahead) => {
             report.add(Finding::ok("graph.reach", format!("{endpoint} answers")))?;
             report.add(match ahead {
-                Some(ahead) => clock("clock.graph", "Graph's clock", ahead),
+                Some(ahead) => clock("graph.clock", "Graph's clock", ahead),
                 None => Finding::warn(
-                    "clock.graph",
+                    "graph.clock",
                     "Graph does not tell the time",
                     "look whether a proxy cuts the header Date, and at this machine's clock",
                 ),
@@ -210,7 +210,7 @@ mod tests {
         for (seconds, status) in
             [(0, Status::Ok), (29, Status::Ok), (-30, Status::Warn), (299, Status::Warn), (-300, Status::Fail)]
         {
-            let found = clock("clock.graph", "Graph's clock", SignedDuration::from_secs(seconds));
+            let found = clock("graph.clock", "Graph's clock", SignedDuration::from_secs(seconds));
             assert_eq!(found.status, status, "{seconds}: {found:?}");
         }
     }

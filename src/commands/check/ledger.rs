@@ -118,7 +118,7 @@ fn database(found: &DatabaseLook, report: &mut Report<'_>) -> anyhow::Result<()>
     report.add(schema(found.version, found.known))?;
     report.add(privileges(found))?;
     report.add(durable(found))?;
-    report.add(clock("clock.ledger", "the database's clock", found.ahead))
+    report.add(clock("ledger.clock", "the database's clock", found.ahead))
 }
 
 fn privileges(found: &DatabaseLook) -> Finding {

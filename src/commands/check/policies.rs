@@ -28,6 +28,8 @@ struct Told {
     different: Vec<String>,
     unbound: Vec<String>,
     policies: Vec<String>,
+    /// Queues of which it told no policy, not even that there is none.
+    silent: usize,
 }
 
 /// Looks at arguments, bindings and policies.
@@ -70,7 +72,9 @@ async fn ask(url: &secrecy::SecretString, settings: &Settings, parts: &Parts) ->
             let different = differences(queue, &settings.prefix, &view.arguments);
             told.different.extend(different.iter().map(|what| format!("{name}: {what}")));
         }
-        told.policies.extend(harm(queue, &view.policy).iter().map(|what| format!("{name}: {what}")));
+        told.silent += usize::from(view.policy.is_none());
+        told.policies
+            .extend(harm(queue, &view.policy.unwrap_or_default()).iter().map(|what| format!("{name}: {what}")));
         if !management.keys(queue.exchange, &queue.name).await?.contains(&queue.key) {
             told.unbound.push(format!("{name} to {}.{} with {}", settings.prefix, queue.exchange, queue.key));
         }
@@ -105,6 +109,12 @@ fn bindings(told: &Told) -> Finding {
 
 fn policies(told: &Told) -> Finding {
     const CHECK: &str = "broker.policies";
+    if told.policies.is_empty() && told.silent > 0 {
+        let mend = "check again in a few seconds; if it stays, let the broker collect metrics of queues \
+                    (management_agent.disable_metrics_collector = false)";
+        let detail = format!("the management API tells no policies of {} queues", told.silent);
+        return Finding::warn(CHECK, detail, mend);
+    }
     if told.policies.is_empty() {
         return Finding::ok(CHECK, "no policy changes what becomes of messages");
     }
