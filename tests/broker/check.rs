@@ -286,6 +286,7 @@ async fn a_set_up_that_is_well_stays_as_it_is_and_each_that_is_broken_is_named()
     topology(&mut set_up).await;
     management(&mut set_up).await;
     check(&set_up, &[]).assert_well();
+    no_management(&mut set_up).await;
 }
 
 /// The worker has the ledger's lock, consumes both lanes, and goes on.
@@ -439,6 +440,16 @@ async fn topology(set_up: &mut SetUp) {
     set_up.delete_audit().await;
     set_up.declare_audit(1_000_000_000).await;
     told_in_time(set_up, "broker.policies", "ok").await.assert_well();
+}
+
+/// Without the management API, what AMQP does not tell is said not to be known.
+async fn no_management(set_up: &mut SetUp) {
+    set_up.stage.unset("BROKER__MANAGEMENT_URL");
+    let mend = "broker.management_url";
+    check(set_up, &[]).assert_broken("no management API", "warn", &["broker.policies"], mend);
+    set_up.permit("^$", ".*", ".*").await;
+    let untold = ["broker.arguments", "broker.policies"];
+    check(set_up, &[]).assert_broken("and nothing to configure", "warn", &untold, mend);
 }
 
 async fn management(set_up: &mut SetUp) {

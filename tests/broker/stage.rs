@@ -55,6 +55,11 @@ impl Stage {
         self.settings.push((key.to_owned(), value.to_owned()));
     }
 
+    /// Forgets what was settled for a key.
+    pub fn unset(&mut self, key: &str) {
+        self.settings.retain(|(known, _)| known != key);
+    }
+
     /// Points the worker, from its next start on, at another way to the same broker.
     pub fn through(&mut self, address: SocketAddr) {
         let uri = self.queues.uri();
