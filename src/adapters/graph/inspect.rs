@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_date_is_cut_to_the_second_and_an_answer_takes_time() {
-        let at = |milliseconds| Timestamp::from_millisecond(1_800_000_000_000 + milliseconds).unwrap();
+        let at = |milliseconds: i64| Timestamp::from_millisecond(1_800_000_000_000 + milliseconds).unwrap();
         let seconds = |date, asked, answered| ahead(at(date), at(asked), at(answered)).as_millis();
         assert_eq!(seconds(5000, 5900, 6100), 0, "cut off");
         assert_eq!(seconds(6000, 5100, 9000), 0, "a slow answer");
