@@ -23,6 +23,7 @@ Exit codes: 0 done; 1 a request ended failed, partial or rejected, a check faile
 configuration; 69 a dependency cannot be reached.
 
 Examples:
+  mfa-reset check --config /etc/mfa-reset.toml      is everything as a worker needs it, and how to mend it
   mfa-reset demo                                    see it work; nothing to install
   mfa-reset worker --config /etc/mfa-reset.toml     serve the queues
   mfa-reset run requests.jsonl > results.jsonl      reset from a file, without a broker
@@ -76,6 +77,10 @@ pub enum Command {
     /// Shows the settings
     #[command(subcommand)]
     Config(Config),
+    /// Looks at everything that a worker with these settings needs, and changes nothing
+    ///
+    /// Each line is ok, warn or fail, with how to mend it; exits with 1 when something failed. Run it as the worker's user.
+    Check(Check),
 }
 
 /// Where requests come from.
@@ -228,6 +233,14 @@ pub enum Schema {
     Audit,
 }
 
+/// How the findings are told.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// As one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// What can be done with the settings.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum Config {
@@ -239,7 +252,7 @@ impl Command {
     /// What must be configured for it; `None` if it reads no settings.
     pub const fn needs(&self) -> Option<Needs> {
         match self {
-            Self::Worker => Some(Needs::WORKER),
+            Self::Worker | Self::Check(_) => Some(Needs::WORKER),
             Self::Run(_) => Some(Needs::RUN),
             Self::Submit(_) | Self::DeadLetters(_) => Some(Needs::SUBMIT),
             Self::Audit(_) | Self::Config(_) => Some(Needs::LEDGER),
@@ -288,6 +301,8 @@ mod tests {
             "mfa-reset dead-letters discard --reason malformed --ticket INC1 --dry-run",
             "mfa-reset schema result",
             "mfa-reset config show",
+            "mfa-reset check",
+            "mfa-reset check --json --config a.toml",
         ] {
             assert!(parsed(line).is_ok(), "{line}");
         }

@@ -48,6 +48,8 @@ fn configure(cli: &Cli) -> anyhow::Result<Option<Config>> {
     let config = cli.command.needs().map(|needs| Config::load(&sources(), needs)).transpose()?;
     let (format, filter) = match (&config, &cli.command) {
         (_, Command::Demo) => (Some(LogFormat::Text), "error"),
+        // What goes wrong is a line of what it prints.
+        (Some(config), Command::Check(_)) => (config.log_format, "off"),
         (Some(config), _) => (config.log_format, config.log_filter.as_str()),
         (None, _) => (None, "info"),
     };
@@ -63,12 +65,13 @@ async fn run(command: &Command, config: Option<&Config>) -> anyhow::Result<bool>
         (Command::Submit(args), Some(config)) => commands::submit::run(config, args, &mut out).await,
         (Command::DeadLetters(letters), Some(config)) => commands::dead_letters::run(config, letters, &mut out).await,
         (Command::Audit(audit), Some(config)) => commands::audit::run(config, audit, &mut out).await,
+        (Command::Check(args), Some(config)) => commands::check::run(config, args, &mut out).await,
         (Command::Config(_), Some(config)) => commands::config::show(config, &mut out).map(|()| true),
         (Command::Demo, _) => commands::demo::run(&mut out, stop_signal()?).await.map(|()| true),
         (Command::Simulator(args), _) => commands::simulator::run(args, stop_signal()?).await.map(|()| true),
         (Command::Schema { name }, _) => commands::schema::print(*name, &mut out).map(|()| true),
         (Command::Worker | Command::Run(_) | Command::Submit(_) | Command::Audit(_), None)
-        | (Command::DeadLetters(_) | Command::Config(_), None) => {
+        | (Command::DeadLetters(_) | Command::Config(_) | Command::Check(_), None) => {
             anyhow::bail!("this command reads settings")
         }
     }

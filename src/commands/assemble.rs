@@ -41,7 +41,7 @@ impl Process {
             }
             opened => opened.context("ledger.url")?,
         };
-        let graph = Graph::new(graph_settings(config, &ledger, observer(&metrics))?).context("graph")?;
+        let graph = Graph::new(graph_settings(config, ledger.digest_key(), observer(&metrics))?).context("graph")?;
         metrics.set_graph_rate(graph.requests_per_second());
         let (policy, profiles) = (config.policy.clone(), config.profiles.clone());
         let rules = Rules { policy, limits: config.retry, app: app(&config.graph), profiles };
@@ -75,7 +75,8 @@ impl Process {
     }
 }
 
-fn graph_settings(config: &Config, ledger: &Ledger, observer: Observer) -> anyhow::Result<graph::Settings> {
+/// Graph's settings; the key is that of the digests of numbers and addresses.
+pub fn graph_settings(config: &Config, digest_key: [u8; 32], observer: Observer) -> anyhow::Result<graph::Settings> {
     let graph = &config.graph;
     Ok(graph::Settings {
         endpoint: graph.endpoint.parse().context("graph.endpoint")?,
@@ -87,7 +88,7 @@ fn graph_settings(config: &Config, ledger: &Ledger, observer: Observer) -> anyho
         beta: graph.beta,
         timeout: graph.timeout,
         allow_http: graph.allow_http,
-        digest_key: ledger.digest_key(),
+        digest_key,
         observer,
     })
 }

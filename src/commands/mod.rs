@@ -2,6 +2,7 @@
 
 pub mod assemble;
 pub mod audit;
+pub mod check;
 pub mod config;
 pub mod dead_letters;
 pub mod demo;

@@ -152,7 +152,7 @@ pub static TABLE: [Key; 40] = [
         "how many requests of the batch lane are worked on at once",
         |config, text| put(&mut config.broker.prefetch_batch, prefetch(text))),
     key("broker.management_url", Preset::Unset, Look::Secret, "an address such as `https://user:password@host:15671`",
-        "the management API; this version does not use it",
+        "the management API, for `check` alone: it tells arguments, bindings and policies",
         |config, text| { address(text, &["https", "http"])?; put(&mut config.broker.management_url, Some(secret(text))) }),
     key("graph.cloud", Preset::Text("global"), Look::Text, "`global`, `us-gov`, `us-gov-dod` or `china`",
         "the national cloud of the tenant, which says where Graph is and where tokens come from",

@@ -58,6 +58,15 @@ impl Broker {
         }
     }
 
+    /// Where the management API of a broker of our own is; its administrator is the user of the url.
+    pub fn management(&self) -> String {
+        let Some(Node::Container { name, .. }) = &self.node else { panic!("the management API needs a Docker engine") };
+        let address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        let done = Command::new("docker").args(["inspect", "--format", address, name]).output().expect("docker runs");
+        assert!(done.status.success(), "no address: {}", String::from_utf8_lossy(&done.stderr));
+        format!("{}:15672", String::from_utf8_lossy(&done.stdout).trim())
+    }
+
     /// Runs `rabbitmqctl` against a broker of our own.
     pub fn control(&self, arguments: &[&str]) {
         let mut command = match self.node.as_ref().expect("a broker of our own") {

@@ -21,6 +21,7 @@ mod secrets;
 mod simulator;
 mod stage;
 
+mod check;
 mod crashes;
 mod dead_letters;
 mod disk;

@@ -55,6 +55,11 @@ impl Stage {
         self.settings.push((key.to_owned(), value.to_owned()));
     }
 
+    /// Forgets what was settled for a key.
+    pub fn unset(&mut self, key: &str) {
+        self.settings.retain(|(known, _)| known != key);
+    }
+
     /// Points the worker, from its next start on, at another way to the same broker.
     pub fn through(&mut self, address: SocketAddr) {
         let uri = self.queues.uri();
@@ -123,8 +128,14 @@ impl Stage {
 
     /// Runs another command of the program with the worker's configuration.
     pub fn command(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(&self.program);
-        command.args(arguments).env_clear().envs(self.settings());
+        self.command_by(&[], arguments)
+    }
+
+    /// The same by way of a wrapper such as `unshare`, which gets program and arguments at its end.
+    pub fn command_by(&self, wrapper: &[&str], arguments: &[&str]) -> Output {
+        let line = [wrapper, &[self.program.to_str().unwrap()], arguments].concat();
+        let mut command = Command::new(line[0]);
+        command.args(&line[1..]).env_clear().envs(self.settings());
         let done = command.current_dir(self.directory.path()).output().unwrap();
         self.keep("command.log", &done.stderr);
         done

@@ -35,6 +35,7 @@ mod stage;
 mod plan;
 
 mod bench;
+mod check;
 mod checker;
 mod container;
 mod crash_points;

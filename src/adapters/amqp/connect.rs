@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
-use lapin::uri::{AMQPUri, SASLMechanism};
+use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
 use lapin::{Connection, ConnectionProperties, ErrorKind};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
@@ -59,10 +59,12 @@ impl Access {
     pub(super) async fn connect(&self, purpose: &str) -> Result<Link, SessionError> {
         let properties = ConnectionProperties::default().with_connection_name(format!("mfa-reset {purpose}").into());
         let hang_up = CancellationToken::new();
-        let connecting = guard::connect(self.uri.clone(), self.tls.clone(), properties, hang_up.clone());
+        let greeting = guard::Greeting::default();
+        let (uri, tls) = (self.uri.clone(), self.tls.clone());
+        let connecting = guard::connect(uri, tls, properties, hang_up.clone(), greeting.clone());
         let hang_up = hang_up.drop_guard();
         match timeout(CONNECT, connecting).await {
-            Ok(Ok(connection)) => Ok(Link { connection, _hang_up: hang_up }),
+            Ok(Ok(connection)) => Ok(Link { connection, greeting, _hang_up: hang_up }),
             Ok(Err(error)) => Err(self.refusal(&error)),
             Err(_) => {
                 let (place, limit) = (self.place(), CONNECT.as_secs());
@@ -71,7 +73,20 @@ impl Access {
         }
     }
 
-    fn place(&self) -> String {
+    /// Whether the connection is encrypted, or stays on this machine.
+    pub(super) fn is_private(&self) -> bool {
+        let host = self.uri.authority.host.as_str();
+        let local = host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+        self.uri.scheme == AMQPScheme::AMQPS || local
+    }
+
+    /// The virtual host.
+    pub(super) fn vhost(&self) -> &str {
+        &self.uri.vhost
+    }
+
+    /// Host and port.
+    pub(super) fn place(&self) -> String {
         format!("{}:{}", self.uri.authority.host, self.uri.authority.port)
     }
 
@@ -93,6 +108,8 @@ impl Access {
 /// A connection, whose socket goes with it.
 pub(super) struct Link {
     pub(super) connection: Connection,
+    /// What the broker said first.
+    pub(super) greeting: guard::Greeting,
     _hang_up: DropGuard,
 }
 

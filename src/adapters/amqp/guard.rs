@@ -5,6 +5,7 @@
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,6 +23,11 @@ use super::sieve::Sieve;
 
 /// How much is read at once.
 const CHUNK: usize = 16 * 1024;
+/// How much of what comes first is kept.
+const GREETING: usize = 4 * 1024;
+
+/// What the peer said first, which the library keeps to itself: its name and version are in it.
+pub(super) type Greeting = Arc<Mutex<Vec<u8>>>;
 
 /// Connects through a guarded socket, which is closed when the token is cancelled.
 pub(super) async fn connect(
@@ -29,6 +35,7 @@ pub(super) async fn connect(
     tls: OwnedTLSConfig,
     properties: ConnectionProperties,
     hang_up: CancellationToken,
+    greeting: Greeting,
 ) -> lapin::Result<Connection> {
     let tokio = Tokio::current();
     let runtime = Runtime::new(RuntimeParts::new(tokio.clone(), Guards(tokio.clone())));
@@ -44,6 +51,7 @@ pub(super) async fn connect(
             chunk: vec![0; CHUNK],
             ready: Vec::new(),
             given: 0,
+            greeting: Some(greeting.clone()),
             hung_up: Box::pin(hang_up.clone().cancelled_owned()),
         }))
     };
@@ -58,7 +66,23 @@ struct Guarded {
     /// What has passed the sieve, and how much of it is given out.
     ready: Vec<u8>,
     given: usize,
+    greeting: Option<Greeting>,
     hung_up: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Guarded {
+    /// Keeps the beginning of what comes in, and forgets about it when that is enough.
+    fn listen(&mut self) {
+        let Some(greeting) = &self.greeting else { return };
+        let mut kept = greeting.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = self.ready.len().min(GREETING - kept.len());
+        kept.extend_from_slice(&self.ready[..fresh]);
+        let full = kept.len() == GREETING;
+        drop(kept);
+        if full {
+            self.greeting = None;
+        }
+    }
 }
 
 impl AsyncRead for Guarded {
@@ -76,6 +100,7 @@ impl AsyncRead for Guarded {
             this.given = 0;
             let strained = this.sieve.push(&this.chunk[..read], &mut this.ready);
             strained.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the peer does not speak AMQP 0-9-1"))?;
+            this.listen();
         }
         let waiting = &this.ready[this.given..];
         let count = waiting.len().min(buffer.len());

@@ -247,7 +247,7 @@ fn refusal(verb: &str, name: &str, error: &lapin::Error) -> SessionError {
     }
 }
 
-fn table(arguments: Vec<(&'static str, Argument)>) -> FieldTable {
+pub(super) fn table(arguments: Vec<(&'static str, Argument)>) -> FieldTable {
     let mut table = FieldTable::default();
     for (name, argument) in arguments {
         let value = match argument {

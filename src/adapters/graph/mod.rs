@@ -14,6 +14,7 @@ mod credential;
 mod digest;
 mod fault;
 mod gate;
+mod inspect;
 mod listing;
 mod managed_identity;
 mod methods;

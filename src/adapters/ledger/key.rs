@@ -41,15 +41,26 @@ impl SigningKey {
     /// Reads the key (PKCS#8, mode 0600). Where there is none, makes one, and leaves the public key beside it in
     /// `PATH.pub`.
     pub fn load_or_create(path: &Path) -> Result<Self, KeyError> {
+        if let Some(key) = Self::load(path)? {
+            return Ok(key);
+        }
+        create(path)?;
+        let missing = || KeyError::File { path: path.to_owned(), source: io::ErrorKind::NotFound.into() };
+        Self::load(path)?.ok_or_else(missing)
+    }
+
+    /// Reads the key; `None` where there is no such file.
+    pub fn load(path: &Path) -> Result<Option<Self>, KeyError> {
         let failed = |source| KeyError::File { path: path.to_owned(), source };
         match fs::metadata(path) {
             Ok(found) if found.permissions().mode() & 0o077 != 0 => return Err(KeyError::Open(path.to_owned())),
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => create(path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
         }
         let bytes = fs::read(path).map_err(failed)?;
-        Ed25519KeyPair::from_pkcs8(&bytes).map(Self).map_err(|_| KeyError::Damaged(path.to_owned()))
+        let key = Ed25519KeyPair::from_pkcs8(&bytes).map_err(|_| KeyError::Damaged(path.to_owned()))?;
+        Ok(Some(Self(key)))
     }
 
     /// The public half.

@@ -8,6 +8,7 @@
 mod audit;
 mod beside;
 mod export;
+mod inspect;
 mod jobs;
 mod key;
 mod open;
@@ -31,6 +32,7 @@ use tracing::warn;
 
 pub use beside::record_beside;
 pub use export::{ExportError, export};
+pub use inspect::{DatabaseLook, FileLook, Look, look};
 pub use key::{KeyError, PublicKey, SigningKey};
 pub use open::OpenError;
 pub use sweep::Overdue;

@@ -14,8 +14,8 @@ use tokio::time::{Instant, timeout};
 
 use super::open::OpenError;
 
-static SQLITE: Migrator = sqlx::migrate!("src/adapters/ledger/migrations/sqlite");
-static POSTGRES: Migrator = sqlx::migrate!("src/adapters/ledger/migrations/postgres");
+pub(super) static SQLITE: Migrator = sqlx::migrate!("src/adapters/ledger/migrations/sqlite");
+pub(super) static POSTGRES: Migrator = sqlx::migrate!("src/adapters/ledger/migrations/postgres");
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -33,7 +33,7 @@ const POSTGRES_SESSION: &str = "SET synchronous_commit = on; SET default_transac
 /// Writers of all processes take turns, as they do in SQLite: a group of writes is short, Graph is what is slow, and
 /// nobody need think of deadlocks. The number is this program's own.
 const POSTGRES_BEGIN: &str = "BEGIN; SELECT pg_advisory_xact_lock(7163725384)";
-const POSTGRES_CLOCK: &str = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT";
+pub(super) const POSTGRES_CLOCK: &str = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT";
 
 /// Where a ledger is.
 #[derive(Clone)]
@@ -89,7 +89,7 @@ impl Place {
         self.reach("ro").await
     }
 
-    async fn reach(&self, mode: &str) -> sqlx::Result<AnyConnection> {
+    pub(super) async fn reach(&self, mode: &str) -> sqlx::Result<AnyConnection> {
         install_default_drivers();
         let url = match self {
             Self::Memory => "sqlite::memory:".to_owned(),
