@@ -95,8 +95,7 @@ mod tests {
         let listener = Socket::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         listener.set_nonblocking(true).unwrap();
         let listener = UnixDatagram::from_std(listener).unwrap();
-        let manager =
-            ServiceManager { socket: format!("@{name}").into(), watchdog: Some(Duration::from_secs(60)) };
+        let manager = ServiceManager { socket: format!("@{name}").into(), watchdog: Some(Duration::from_secs(60)) };
         let (health, stop, end) = (Health::new(), CancellationToken::new(), CancellationToken::new());
         let mut teller = tokio::task::JoinSet::new();
         teller.spawn(tell(manager, health.clone(), stop.clone(), end.clone()));
