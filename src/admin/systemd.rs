@@ -34,11 +34,13 @@ pub async fn tell(
     let (mut stopping, mut told) = (false, String::new());
     loop {
         tokio::select! {
-            () = end.cancelled() => return Ok(()),
+            biased;
+            // With nothing to drain both come at once: this is said all the same.
             () = stop.cancelled(), if !stopping => {
                 stopping = true;
                 socket.send(b"STOPPING=1").await?;
             }
+            () = end.cancelled() => return Ok(()),
             _ = beat.tick() => {
                 if manager.watchdog.is_some() && health.is_alive() {
                     socket.send(b"WATCHDOG=1").await?;
@@ -108,8 +110,8 @@ mod tests {
         health.beat();
         assert_eq!(heard(&listener).await.as_deref(), Some("WATCHDOG=1"));
         stop.cancel();
-        while heard(&listener).await.as_deref() != Some("STOPPING=1") {}
         end.cancel();
+        while heard(&listener).await.as_deref() != Some("STOPPING=1") {}
         teller.join_next().await.unwrap().unwrap().unwrap();
     }
 }
