@@ -10,6 +10,8 @@
 //! It changes nothing and shows no request, user or secret. Graph does not count for readiness beyond the token: its
 //! outage is every replica's, and no reason to replace one.
 
+pub mod systemd;
+
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

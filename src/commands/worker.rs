@@ -60,6 +60,9 @@ pub async fn run(config: &Config, stop: CancellationToken) -> anyhow::Result<()>
     let (metrics, health, end) = (assemble::metrics()?, Health::new(), CancellationToken::new());
     let mut served = JoinSet::new();
     served.spawn(admin::serve(listener, health.clone(), metrics.clone(), end.clone()));
+    if let Some(manager) = config.service_manager.clone() {
+        served.spawn(admin::systemd::tell(manager, health.clone(), stop.clone(), end.clone()));
+    }
     let opened = open(config, &metrics, &health, &stop).await?;
     if let Some(process) = opened {
         work(config, &process, stop, &end).await;
@@ -67,7 +70,7 @@ pub async fn run(config: &Config, stop: CancellationToken) -> anyhow::Result<()>
     end.cancel();
     while let Some(ended) = served.join_next().await {
         if let Ok(Err(error)) = ended {
-            error!(error = %error, "the admin server failed");
+            error!(error = %error, "the admin server, or the word to systemd, failed");
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::keys::{Key, Part, Preset, TABLE};
-use super::{Broker, Config, Credential, Graph, InForce, Needs, Platform, Sources, check};
+use super::{Broker, Config, Credential, Graph, InForce, Needs, Platform, ServiceManager, Sources, check};
 use crate::domain::profile::Profiles;
 use crate::domain::retry::Limits;
 use crate::domain::rules::Policy;
@@ -78,6 +78,7 @@ impl Config {
         if !mistakes.is_empty() {
             return Err(Mistakes(mistakes));
         }
+        config.service_manager = ServiceManager::of(&sources.environment, std::process::id());
         if !needs.broker || config.allow_any_producer {
             config.policy.producers = None;
         }
@@ -106,6 +107,7 @@ impl Config {
             log_format: None,
             log_filter: String::new(),
             grace_period: Duration::ZERO,
+            service_manager: None,
             allow_any_producer: false,
             in_force: Vec::new(),
         }

@@ -6,6 +6,7 @@
 pub mod check;
 pub mod keys;
 mod load;
+mod service_manager;
 mod show;
 mod sign_in;
 pub mod source;
@@ -22,6 +23,7 @@ use crate::domain::retry::Limits;
 use crate::domain::rules::Policy;
 use keys::{Key, Part};
 pub use load::{Mistake, Mistakes};
+pub use service_manager::ServiceManager;
 pub use show::reference_table;
 pub use sign_in::{Cloud, Credential, Platform};
 pub use source::Sources;
@@ -146,6 +148,8 @@ pub struct Config {
     pub log_filter: String,
     /// `shutdown.grace_period`.
     pub grace_period: Duration,
+    /// Whoever wants to hear how the worker is.
+    pub service_manager: Option<ServiceManager>,
     allow_any_producer: bool,
     in_force: Vec<InForce>,
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
@@ -24,7 +24,7 @@ pub enum KeyError {
         source: io::Error,
     },
     /// Others can read the private key.
-    #[error("the key file {} is open to others: it must have mode 0600", .0.display())]
+    #[error("the key file {} is open to others: it must have mode 0600, or be root's with mode 0440", .0.display())]
     Open(PathBuf),
     /// The file holds something else.
     #[error("the key file {} holds no Ed25519 key", .0.display())]
@@ -53,7 +53,7 @@ impl SigningKey {
     pub fn load(path: &Path) -> Result<Option<Self>, KeyError> {
         let failed = |source| KeyError::File { path: path.to_owned(), source };
         match fs::metadata(path) {
-            Ok(found) if found.permissions().mode() & 0o077 != 0 => return Err(KeyError::Open(path.to_owned())),
+            Ok(found) if is_open(found.uid(), found.mode()) => return Err(KeyError::Open(path.to_owned())),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
@@ -72,6 +72,13 @@ impl SigningKey {
     pub(super) fn sign(&self, message: &[u8]) -> String {
         hex(self.0.sign(message).as_ref())
     }
+}
+
+/// Whether others than the owner can read it. A file that root lays before one group, and nobody may write, is how Kubernetes
+/// and systemd hand out secrets.
+fn is_open(owner: u32, mode: u32) -> bool {
+    let handed_out = owner == 0 && mode & 0o777 == 0o440;
+    mode & 0o077 != 0 && !handed_out
 }
 
 fn create(path: &Path) -> Result<(), KeyError> {
@@ -143,4 +150,24 @@ pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     let bytes = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
     if rest.is_empty() { bytes } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_its_owners_alone_or_handed_out_by_root() {
+        for (owner, mode, open) in [
+            (1000, 0o100_600, false),
+            (1000, 0o100_400, false),
+            (1000, 0o100_440, true),
+            (1000, 0o100_640, true),
+            (0, 0o100_440, false),
+            (0, 0o100_640, true),
+            (0, 0o100_444, true),
+        ] {
+            assert_eq!(is_open(owner, mode), open, "{owner} {mode:o}");
+        }
+    }
 }
