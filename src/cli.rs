@@ -76,6 +76,21 @@ pub enum Command {
     /// Shows the settings
     #[command(subcommand)]
     Config(Config),
+    /// Writes the manual pages
+    #[command(after_help = "Example:\n  mfa-reset man /usr/local/share/man/man1")]
+    Man {
+        /// Where to, a page a command; without it the first page goes to stdout
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
+    /// Prints completions for a shell
+    #[command(
+        after_help = "Example:\n  mfa-reset completions bash > /usr/share/bash-completion/completions/mfa-reset"
+    )]
+    Completions {
+        /// Which one
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Where requests come from.
@@ -244,6 +259,7 @@ impl Command {
             Self::Submit(_) | Self::DeadLetters(_) => Some(Needs::SUBMIT),
             Self::Audit(_) | Self::Config(_) => Some(Needs::LEDGER),
             Self::Demo | Self::Simulator(_) | Self::Schema { .. } => None,
+            Self::Man { .. } | Self::Completions { .. } => None,
         }
     }
 }
@@ -288,6 +304,9 @@ mod tests {
             "mfa-reset dead-letters discard --reason malformed --ticket INC1 --dry-run",
             "mfa-reset schema result",
             "mfa-reset config show",
+            "mfa-reset man",
+            "mfa-reset man pages",
+            "mfa-reset completions fish",
         ] {
             assert!(parsed(line).is_ok(), "{line}");
         }
