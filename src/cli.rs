@@ -84,9 +84,7 @@ pub enum Command {
         directory: Option<PathBuf>,
     },
     /// Prints completions for a shell
-    #[command(
-        after_help = "Example:\n  mfa-reset completions bash > /usr/share/bash-completion/completions/mfa-reset"
-    )]
+    #[command(after_help = "Example:\n  mfa-reset completions bash > /usr/share/bash-completion/completions/mfa-reset")]
     Completions {
         /// Which one
         shell: clap_complete::Shell,

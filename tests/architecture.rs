@@ -192,7 +192,8 @@ fn records() -> String {
             other => panic!("say when {other} is written"),
         };
         let cases = schema["allOf"].as_array().unwrap().iter();
-        let cases = cases.filter(|case| case.pointer("/if/properties/metadata/properties/event_code/const") == Some(kind));
+        let cases =
+            cases.filter(|case| case.pointer("/if/properties/metadata/properties/event_code/const") == Some(kind));
         let told = cases.filter_map(|case| case.pointer("/then/properties/unmapped/properties")?.as_object());
         let told: Vec<String> = told.flat_map(|fields| fields.keys()).map(|field| format!("`{field}`")).collect();
         assert!(!told.is_empty(), "{kind} tells nothing");
@@ -206,7 +207,8 @@ fn rooms() -> String {
     let mut table = "| in `src` | may name |\n|---|---|\n".to_owned();
     for (room, may) in ROOMS {
         let may: Vec<String> = may.iter().map(|room| format!("`{room}`")).collect();
-        table += &format!("| `{room}` | {} |\n", if may.is_empty() { "nothing of ours".to_owned() } else { may.join(" ") });
+        table +=
+            &format!("| `{room}` | {} |\n", if may.is_empty() { "nothing of ours".to_owned() } else { may.join(" ") });
     }
     table
 }

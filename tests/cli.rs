@@ -242,7 +242,10 @@ fn the_manual_has_a_page_for_every_command() {
     };
     assert_eq!(page("mfa-reset.1").lines().count(), first.lines().count(), "stdout shows the first page");
     for name in commands(&directory) {
-        assert!(first.contains(&format!("mfa\\-reset\\-{}(1)", name.replace('-', "\\-"))), "{name} is in the first page");
+        assert!(
+            first.contains(&format!("mfa\\-reset\\-{}(1)", name.replace('-', "\\-"))),
+            "{name} is in the first page"
+        );
         assert!(page(&format!("mfa-reset-{name}.1")).contains(".SH SYNOPSIS"), "{name}");
     }
     assert!(page("mfa-reset-audit-verify.1").contains("public"), "commands below commands have pages too");

@@ -150,14 +150,22 @@ fn messages() -> Value {
         "x-mfa-detail": text("why, in words"),
         "correlation_id": text("that of the request"),
     });
-    let mut letter = message("A message that nobody could carry out", None, "application/octet-stream", dead, "request");
+    let mut letter =
+        message("A message that nobody could carry out", None, "application/octet-stream", dead, "request");
     letter["payload"] = json!({"description": "the body as it came, which may be anything"});
     let uncorrelated = |mut message: Value| {
         message.as_object_mut().unwrap().remove("correlationId");
         message
     };
-    let record = message("An audit record", None, "application/json", json!({"message_id": text("the id of the record")}), "audit");
-    let mut checkpoint = message("A signed checkpoint of the audit trail", None, "application/json", json!({}), "audit");
+    let record = message(
+        "An audit record",
+        None,
+        "application/json",
+        json!({"message_id": text("the id of the record")}),
+        "audit",
+    );
+    let mut checkpoint =
+        message("A signed checkpoint of the audit trail", None, "application/json", json!({}), "audit");
     checkpoint["payload"] = json!({
         "type": "object",
         "required": ["type", "number", "time", "signature"],
@@ -182,7 +190,8 @@ pub fn yaml(document: &Value) -> String {
 
 fn write(value: &Value, depth: usize, out: &mut String) {
     let indent = "  ".repeat(depth);
-    let empty = |value: &Value| value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty);
+    let empty =
+        |value: &Value| value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty);
     let mut entry = |head: String, value: &Value| {
         let nested = (value.is_object() || value.is_array()) && !empty(value);
         out.push_str(&if nested { format!("{indent}{head}\n") } else { format!("{indent}{head} {value}\n") });

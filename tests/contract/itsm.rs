@@ -16,7 +16,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::samples::{FULL, conclusion, delayed, envelope, outcome, result_event};
-use super::{asyncapi, assert_valid, validator};
+use super::{assert_valid, asyncapi, validator};
 
 fn place(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/itsm").join(name)

@@ -7,7 +7,11 @@ use crate::desk::{Desk, example};
 
 #[tokio::test]
 async fn the_commands_for_auditors_tell_who_whom_why_and_who_approved() {
-    let mut desk = Desk::audited().await;
+    let mut desk = Desk::with(|stage| {
+        let key = stage.directory.path().join("signing-key");
+        stage.set("AUDIT__SIGNING_KEY_FILE", key.to_str().unwrap());
+    })
+    .await;
     let mut request = example("request");
     request["target"] = serde_json::json!({"upn": "user00001@contoso.test"});
     for time in ["requested_at", "expires_at"] {
@@ -18,6 +22,10 @@ async fn the_commands_for_auditors_tell_who_whom_why_and_who_approved() {
     let event: serde_json::Value = serde_json::from_slice(&desk.take().await).unwrap();
     let target = event["data"]["target_object_id"].as_str().unwrap().to_owned();
     desk.stage.finish().await;
+    let elsewhere = desk.stage.queues.take("audit").await;
+    assert!(elsewhere.len() >= 4, "records and checkpoints");
+    let lines: Vec<u8> = elsewhere.into_iter().flat_map(|copy| [copy.data, b"\n".to_vec()].concat()).collect();
+    std::fs::write(desk.path("checkpoints.jsonl"), lines).unwrap();
 
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let section = readme.split("\n## For auditors\n").nth(1).unwrap().split("\n## ").next().unwrap();
@@ -36,17 +44,6 @@ async fn the_commands_for_auditors_tell_who_whom_why_and_who_approved() {
 }
 
 impl Desk {
-    /// A desk whose files have the names of the README.
-    async fn audited() -> Self {
-        let mut desk = Self::open().await;
-        desk.stage.stop_worker();
-        let key = desk.path("signing-key").to_str().unwrap().to_owned();
-        desk.stage.set("AUDIT__SIGNING_KEY_FILE", &key);
-        desk.stage.set("LEDGER__URL", &format!("sqlite:{}", desk.path("audited.db").display()));
-        desk.stage.start_worker().await;
-        desk
-    }
-
     /// What a line of the shell prints; it has to go well.
     fn runs(&self, line: &str) -> String {
         let program = self.path("mfa-reset");
@@ -58,7 +55,8 @@ impl Desk {
         let mut shell = Command::new("bash");
         shell.args(["-o", "pipefail", "-c", line]).current_dir(self.stage.directory.path());
         let done = shell.env_clear().envs(self.stage.settings()).env("PATH", paths).output().unwrap();
-        assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
-        String::from_utf8(done.stdout).unwrap()
+        let [said, noted] = [&done.stdout, &done.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        assert!(done.status.success(), "{line}: {said}{noted}");
+        said
     }
 }

@@ -1,7 +1,6 @@
 //! The consumer of `deploy/itsm` at a desk of its own: a broker with the worker's topology, and a stub of ServiceNow.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use lapin::BasicProperties;
@@ -24,7 +23,13 @@ pub struct Desk {
 impl Desk {
     /// A desk whose worker runs.
     pub async fn open() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    /// The same, with the worker set up in this way.
+    pub async fn with(set_up: impl FnOnce(&mut Stage)) -> Self {
         let mut stage = Stage::new(&broker::shared().url).await;
+        set_up(&mut stage);
         stage.start_worker().await;
         let desk = Self { stage, table: Table::start().await };
         std::fs::write(desk.path("broker-url"), &desk.stage.queues.url).unwrap();
@@ -63,10 +68,11 @@ impl Desk {
     }
 
     /// Lets the consumer take parked events again.
-    pub fn again(&self, parked: &Path, more: &[&str]) {
-        let more = [&["--again", parked.to_str().unwrap()], more].concat();
-        let done = Command::new(python()).args(self.arguments(&more)).output().unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    pub async fn again(&self, parked: &Path, more: &[&str]) {
+        let mut again = self.consumer("again.log", &[&["--again", parked.to_str().unwrap()], more].concat());
+        // The stub answers on this very thread.
+        until(PATIENCE, "everything is taken again", async || !again.is_running()).await;
+        assert_eq!(again.exit_code(PATIENCE), Some(0), "{}", again.output());
     }
 
     /// Lets the real worker carry out a request for this ticket, and takes its result away from the queue.

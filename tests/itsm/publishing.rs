@@ -127,7 +127,10 @@ async fn servicenow_publishes_over_http() {
     let event = result(&mut stage.queues, "INC0012345:1").await;
     assert_eq!(event["data"]["ticket_id"], "9d385017c611228701d22104cc95c371");
     let audit = stage.command(&["audit", "export", "--ticket", "INC0012345"]);
-    assert!(String::from_utf8_lossy(&audit.stdout).contains(r#"phone \"lost\" for ${good}"#), "the text came as it was");
+    assert!(
+        String::from_utf8_lossy(&audit.stdout).contains(r#"phone \"lost\" for ${good}"#),
+        "the text came as it was"
+    );
     stage.finish().await;
 }
 

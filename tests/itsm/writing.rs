@@ -12,16 +12,23 @@ use crate::table::Fault;
 async fn the_same_event_three_times_makes_one_note_and_one_state() {
     let mut desk = Desk::open().await;
     let ticket = desk.table.add("INC0000001");
-    let event = desk.result("INC0000001", &ticket, 1).await;
+    let event = desk.result("INC0000001", &ticket, 2).await;
     let consumer = desk.consumer("consumer.log", &[]);
     desk.deliver(&[&event, &event, &event]).await;
     desk.told(&consumer, "was there", 2).await;
     let notes = desk.table.notes(&ticket);
     let event: Value = serde_json::from_slice(&event).unwrap();
     assert_eq!(event["data"]["outcome"], "succeeded", "{event}");
-    let expected = format!("{}\n\nmfa-reset event {}", event["data"]["work_note"].as_str().unwrap(), event["id"].as_str().unwrap());
+    let expected = format!(
+        "{}\n\nmfa-reset event {}",
+        event["data"]["work_note"].as_str().unwrap(),
+        event["id"].as_str().unwrap()
+    );
     assert_eq!(notes, [expected]);
-    assert_eq!((desk.table.field(&ticket, "state"), desk.table.field(&ticket, "close_notes")), ("6".into(), event["data"]["summary"].as_str().unwrap().into()));
+    assert_eq!(
+        (desk.table.field(&ticket, "state"), desk.table.field(&ticket, "close_notes")),
+        ("6".into(), event["data"]["summary"].as_str().unwrap().into())
+    );
     desk.close(consumer).await;
 }
 
@@ -34,9 +41,8 @@ async fn a_consumer_that_is_killed_between_write_and_acknowledgement_makes_one_n
     let mut first = desk.consumer("first.log", &[]);
     desk.deliver(&[&event]).await;
     until(Duration::from_secs(60), "the note is written", async || desk.table.notes(&ticket).len() == 1).await;
-    // Another one stands by: only one is let in.
     let second = desk.consumer("second.log", &[]);
-    desk.told(&second, "the broker: ", 1).await;
+    desk.told(&second, "standing by", 1).await;
     first.kill();
     desk.told(&second, "was there", 1).await;
     assert_eq!(desk.table.notes(&ticket).len(), 1);
@@ -73,8 +79,13 @@ async fn what_cannot_be_written_is_parked_and_the_rest_goes_on() {
     let consumer = desk.consumer("consumer.log", &["--give-up-after", "2"]);
     let garbage = b"\xff{".to_vec();
     let injected = event(3, "INC1^ORnumber!=x", "servicenow");
-    let events =
-        [event(1, "INC0404404", "servicenow"), garbage, event(2, "DESK-1", "jira"), injected, event(4, "INC0000005", "servicenow")];
+    let events = [
+        event(1, "INC0404404", "servicenow"),
+        garbage,
+        event(2, "DESK-1", "jira"),
+        injected,
+        event(4, "INC0000005", "servicenow"),
+    ];
     desk.deliver(&events.each_ref().map(Vec::as_slice)).await;
     desk.told(&consumer, "parked: ", 4).await;
     desk.told(&consumer, "written", 1).await;
@@ -95,7 +106,7 @@ impl Desk {
         assert_eq!(std::fs::read_to_string(&parked).unwrap().lines().count(), count);
         let ticket = self.table.add("INC0404404");
         let still = self.path("still-parked");
-        self.again(&parked, &["--parked", still.to_str().unwrap()]);
+        self.again(&parked, &["--parked", still.to_str().unwrap()]).await;
         assert_eq!(self.table.notes(&ticket).len(), 1);
         assert_eq!(std::fs::read_to_string(still).unwrap().lines().count(), count - 2);
         self.close(consumer).await;
