@@ -77,6 +77,7 @@ impl Broker {
     }
 
     /// The root of the management API: `MFA_TEST_MANAGEMENT_URL`, else that of a container of our own.
+    #[allow(dead_code, reason = "for tests/itsm")]
     pub fn management(&self) -> String {
         if let Ok(url) = std::env::var("MFA_TEST_MANAGEMENT_URL") {
             return url;

@@ -118,67 +118,65 @@ fn send(channel: &str, messages: &[&str], summary: &str) -> Value {
     })
 }
 
+const JSON: &str = "application/json";
+const EVENT: &str = "application/cloudevents+json; charset=utf-8";
+
 fn messages() -> Value {
-    let text = |description: &str| json!({"type": "string", "description": description});
-    let message = |title: &str, kind: Option<&str>, content: &str, headers: Value, schema: &str| {
-        let mut amqp = json!({"bindingVersion": BINDING});
-        if let Some(kind) = kind {
-            amqp["messageType"] = kind.into();
-        }
-        json!({
-            "title": title,
-            "contentType": content,
-            "correlationId": {"location": "$message.header#/correlation_id"},
-            "headers": {"type": "object", "description": "properties of the AMQP message", "properties": headers},
-            "payload": {"schemaFormat": "application/schema+json;version=2020-12", "schema": reference(&format!("./schemas/{schema}.json"))},
-            "bindings": {"amqp": amqp},
-        })
-    };
-    let cloud = "application/cloudevents+json; charset=utf-8";
-    let event = json!({
-        "message_id": text("the id of the event: what repeats has the same"),
-        "correlation_id": text("the correlation_id of the request, else its message_id"),
-        "type": text("the type of the event"),
-    });
-    let request = json!({
-        "message_id": text("the id of the request, where its body has none"),
-        "correlation_id": text("comes back with the result"),
-        "user_id": text("required: the broker user of the connection; the broker checks it"),
-    });
-    let dead = json!({
-        "x-mfa-reason": text("why: a reason code, malformed and the like"),
-        "x-mfa-detail": text("why, in words"),
-        "correlation_id": text("that of the request"),
-    });
-    let mut letter =
-        message("A message that nobody could carry out", None, "application/octet-stream", dead, "request");
-    letter["payload"] = json!({"description": "the body as it came, which may be anything"});
-    let uncorrelated = |mut message: Value| {
-        message.as_object_mut().unwrap().remove("correlationId");
-        message
-    };
-    let record = message(
-        "An audit record",
-        None,
-        "application/json",
-        json!({"message_id": text("the id of the record")}),
-        "audit",
-    );
-    let mut checkpoint =
-        message("A signed checkpoint of the audit trail", None, "application/json", json!({}), "audit");
-    checkpoint["payload"] = json!({
+    let request = [
+        ("message_id", "the id of the request, where its body has none"),
+        ("correlation_id", "comes back with the result"),
+        ("user_id", "required: the broker user of the connection; the broker checks it"),
+    ];
+    let event = [
+        ("message_id", "the id of the event: what repeats has the same"),
+        ("correlation_id", "the correlation_id of the request, else its message_id"),
+        ("type", "the type of the event"),
+    ];
+    let dead = [
+        ("x-mfa-reason", "why: malformed and the like"),
+        ("x-mfa-detail", "why, in words"),
+        ("correlation_id", "that of the request"),
+    ];
+    let checkpoint = json!({
         "type": "object",
         "required": ["type", "number", "time", "signature"],
         "properties": {"type": {"const": "checkpoint"}, "number": {"type": "integer"}},
     });
+    let whatever = json!({"description": "the body as it came, which may be anything"});
     json!({
-        "request": message("A request", None, "application/json", request, "request"),
-        "result": message("How a request ended", Some("mfa-reset.<outcome>.v1"), cloud, event.clone(), "result"),
-        "delayed": message("A request waits", Some("mfa-reset.delayed.v1"), cloud, event, "delayed"),
-        "audit": uncorrelated(record),
-        "checkpoint": uncorrelated(checkpoint),
-        "deadLetter": letter,
+        "request": message("A request", JSON, &request, payload("request")),
+        "result": message("How a request ended", EVENT, &event, payload("result")),
+        "delayed": message("A request waits", EVENT, &event, payload("delayed")),
+        "audit": message("An audit record", JSON, &[("message_id", "the id of the record")], payload("audit")),
+        "checkpoint": message("A signed checkpoint of the audit trail", JSON, &[], checkpoint),
+        "deadLetter": message("What nobody could carry out", "application/octet-stream", &dead, whatever),
     })
+}
+
+/// A message with these properties and headers.
+fn message(title: &str, content: &str, headers: &[(&str, &str)], payload: Value) -> Value {
+    let text = |words: &str| json!({"type": "string", "description": words});
+    let properties: Map<String, Value> =
+        headers.iter().map(|(name, words)| ((*name).to_owned(), text(words))).collect();
+    let mut message = json!({
+        "title": title,
+        "contentType": content,
+        "payload": payload,
+        "bindings": {"amqp": {"bindingVersion": BINDING}},
+    });
+    if properties.contains_key("correlation_id") {
+        message["correlationId"] = json!({"location": "$message.header#/correlation_id"});
+    }
+    if !properties.is_empty() {
+        let about = "properties and headers of the AMQP message";
+        message["headers"] = json!({"type": "object", "description": about, "properties": properties});
+    }
+    message
+}
+
+fn payload(schema: &str) -> Value {
+    let file = reference(&format!("./schemas/{schema}.json"));
+    json!({"schemaFormat": "application/schema+json;version=2020-12", "schema": file})
 }
 
 /// As YAML. Every text is quoted as in JSON, so that none can be taken for something else.
