@@ -81,6 +81,19 @@ pub enum Command {
     ///
     /// Each line is ok, warn or fail, with how to mend it; exits with 1 when something failed. Run it as the worker's user.
     Check(Check),
+    /// Writes the manual pages
+    #[command(after_help = "Example:\n  mfa-reset man /usr/local/share/man/man1")]
+    Man {
+        /// Where to, a page a command; without it the first page goes to stdout
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
+    /// Prints completions for a shell
+    #[command(after_help = "Example:\n  mfa-reset completions bash > /usr/share/bash-completion/completions/mfa-reset")]
+    Completions {
+        /// Which one
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Where requests come from.
@@ -257,6 +270,7 @@ impl Command {
             Self::Submit(_) | Self::DeadLetters(_) => Some(Needs::SUBMIT),
             Self::Audit(_) | Self::Config(_) => Some(Needs::LEDGER),
             Self::Demo | Self::Simulator(_) | Self::Schema { .. } => None,
+            Self::Man { .. } | Self::Completions { .. } => None,
         }
     }
 }
@@ -303,6 +317,9 @@ mod tests {
             "mfa-reset config show",
             "mfa-reset check",
             "mfa-reset check --json --config a.toml",
+            "mfa-reset man",
+            "mfa-reset man pages",
+            "mfa-reset completions fish",
         ] {
             assert!(parsed(line).is_ok(), "{line}");
         }

@@ -149,6 +149,8 @@ fn the_readme_says_what_the_code_does() {
         ("reasons", reasons()),
         ("settings", mfa_reset::config::reference_table()),
         ("metrics", Metrics::new().unwrap().reference_table()),
+        ("records", records()),
+        ("rooms", rooms()),
     ] {
         let (begin, end) = (format!("<!-- {name}:"), format!("<!-- /{name} -->"));
         let from = readme.find(&begin).expect(name);
@@ -171,6 +173,42 @@ fn reasons() -> String {
         let again = if entry.retryable { "yes" } else { "no" };
         let (code, outcomes, meaning) = (entry.code, outcomes.join(", "), entry.meaning);
         table += &format!("| `{code}` | {outcomes} | {meaning} | {again} | {} |\n", entry.action);
+    }
+    table
+}
+
+/// Every kind of audit record, and what it tells beside its time, its place in the chain, the actor and the user.
+fn records() -> String {
+    let schema = mfa_reset::schema::audit();
+    let kinds = schema["properties"]["metadata"]["properties"]["event_code"]["enum"].as_array().unwrap();
+    let mut table = "| record | written | actor, user | tells besides |\n|---|---|---|---|\n".to_owned();
+    for kind in kinds {
+        let (written, people) = match kind.as_str().unwrap() {
+            "chain_start" => ("when a process opens the ledger to write", "the program, its instance"),
+            "intent" => ("before the first call that changes anything", "who asked, the person to be reset"),
+            "conclusion" => ("when a job ends", "who asked, the person to be reset"),
+            "dead_letter_replayed" => ("before a person sends a dead letter again", "that person, nobody"),
+            "dead_letter_discarded" => ("before a person throws a dead letter away", "that person, nobody"),
+            other => panic!("say when {other} is written"),
+        };
+        let cases = schema["allOf"].as_array().unwrap().iter();
+        let cases =
+            cases.filter(|case| case.pointer("/if/properties/metadata/properties/event_code/const") == Some(kind));
+        let told = cases.filter_map(|case| case.pointer("/then/properties/unmapped/properties")?.as_object());
+        let told: Vec<String> = told.flat_map(|fields| fields.keys()).map(|field| format!("`{field}`")).collect();
+        assert!(!told.is_empty(), "{kind} tells nothing");
+        table += &format!("| `{}` | {written} | {people} | {} |\n", kind.as_str().unwrap(), told.join(" "));
+    }
+    table
+}
+
+/// Every room, and which others it may name.
+fn rooms() -> String {
+    let mut table = "| in `src` | may name |\n|---|---|\n".to_owned();
+    for (room, may) in ROOMS {
+        let may: Vec<String> = may.iter().map(|room| format!("`{room}`")).collect();
+        table +=
+            &format!("| `{room}` | {} |\n", if may.is_empty() { "nothing of ours".to_owned() } else { may.join(" ") });
     }
     table
 }

@@ -229,3 +229,64 @@ fn settings_are_shown_without_their_secrets_and_schemas_are_json() {
         assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     }
 }
+
+#[test]
+fn the_manual_has_a_page_for_every_command() {
+    let directory = TempDir::new().unwrap();
+    let first = text(&run(&directory, &["man"]).stdout);
+    assert!(first.starts_with(".ie") && first.contains(".SH SYNOPSIS") && first.contains("Exit codes"), "{first}");
+    assert!(run(&directory, &["man", "pages/man1"]).status.success());
+    let page = |name: &str| {
+        let page = std::fs::read_to_string(directory.path().join("pages/man1").join(name));
+        page.unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    assert_eq!(page("mfa-reset.1").lines().count(), first.lines().count(), "stdout shows the first page");
+    for name in commands(&directory) {
+        assert!(
+            first.contains(&format!("mfa\\-reset\\-{}(1)", name.replace('-', "\\-"))),
+            "{name} is in the first page"
+        );
+        assert!(page(&format!("mfa-reset-{name}.1")).contains(".SH SYNOPSIS"), "{name}");
+    }
+    assert!(page("mfa-reset-audit-verify.1").contains("public"), "commands below commands have pages too");
+    std::fs::write(directory.path().join("file"), "").unwrap();
+    assert_eq!(run(&directory, &["man", "file"]).status.code(), Some(1), "no directory");
+}
+
+#[test]
+fn a_shell_completes_commands_options_and_words() {
+    let directory = TempDir::new().unwrap();
+    let script = directory.path().join("completions");
+    std::fs::write(&script, run(&directory, &["completions", "bash"]).stdout).unwrap();
+    let complete = |line: &[&str]| {
+        let ask = "source \"$1\"; shift; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1))
+                   function=$(complete -p mfa-reset | sed 's/.* -F \\([^ ]*\\).*/\\1/')
+                   \"$function\" mfa-reset \"${@: -1}\" \"${@: -2:1}\"; printf '%s\\n' \"${COMPREPLY[@]}\"";
+        let done = Command::new("bash").args(["-c", ask, "bash"]).arg(&script).args(line).output().unwrap();
+        assert_eq!(text(&done.stderr), "");
+        text(&done.stdout).lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(Command::new("bash").arg("-n").arg(&script).status().unwrap().success(), "it parses");
+    assert_eq!(complete(&["mfa-reset", "dead"]), ["dead-letters"]);
+    assert_eq!(complete(&["mfa-reset", "schema", "re"]), ["request", "result"]);
+    assert_eq!(complete(&["mfa-reset", "submit", "--wa"]), ["--wait"]);
+    assert_eq!(complete(&["mfa-reset", "dead-letters", "rep"]), ["replay"]);
+    let all = complete(&["mfa-reset", ""]);
+    for name in commands(&directory) {
+        assert!(all.contains(&name), "{name} is completed");
+    }
+    for shell in ["zsh", "fish", "elvish", "powershell"] {
+        let script = text(&run(&directory, &["completions", shell]).stdout);
+        assert!(script.contains("dead-letters"), "{shell}");
+    }
+}
+
+/// The commands, as the short help lists them.
+fn commands(directory: &TempDir) -> Vec<String> {
+    let help = text(&run(directory, &["-h"]).stdout);
+    let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let names = list.lines().map(|line| line.split_whitespace().next().unwrap().to_owned());
+    let names: Vec<String> = names.filter(|name| name != "help").collect();
+    assert!(names.len() >= 11, "{names:?}");
+    names
+}

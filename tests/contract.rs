@@ -4,6 +4,10 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+#[path = "contract/asyncapi.rs"]
+mod asyncapi;
+#[path = "contract/itsm.rs"]
+mod itsm;
 #[path = "contract/samples.rs"]
 mod samples;
 

@@ -3,10 +3,12 @@
 pub mod assemble;
 pub mod audit;
 pub mod check;
+pub mod completions;
 pub mod config;
 pub mod dead_letters;
 pub mod demo;
 mod demo_tickets;
+pub mod man;
 pub mod run;
 pub mod schema;
 pub mod simulator;

@@ -100,6 +100,7 @@ fn reset() -> Value {
         "reason": text_or_null(),
         "approvals": {"type": "array", "items": {"type": "object", "required": ["by", "at"]}},
         "verification": {"type": "array", "items": {"type": "object", "required": ["method", "by", "at", "reference"]}},
+        "producer": text_or_null(),
         "methods": {"type": "array", "items": method()},
         "steps": {"type": "array", "items": step()},
         "client_request_ids": {"type": "array", "items": {"type": "string", "format": "uuid"}},

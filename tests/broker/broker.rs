@@ -84,6 +84,20 @@ impl Broker {
         let done = command.args(arguments).output().expect("rabbitmqctl runs");
         assert!(done.status.success(), "rabbitmqctl {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
     }
+
+    /// The root of the management API: `MFA_TEST_MANAGEMENT_URL`, else that of a container of our own.
+    #[allow(dead_code, reason = "for tests/itsm")]
+    pub fn management(&self) -> String {
+        if let Ok(url) = std::env::var("MFA_TEST_MANAGEMENT_URL") {
+            return url;
+        }
+        let Some(Node::Container { name, .. }) = &self.node else {
+            panic!("the management API needs Docker, or MFA_TEST_MANAGEMENT_URL beside MFA_TEST_AMQP_URL")
+        };
+        let address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        let told = Command::new("docker").args(["inspect", "--format", address, name]).output().unwrap();
+        format!("http://{}:15672", String::from_utf8(told.stdout).unwrap().trim())
+    }
 }
 
 fn container(port: u16) -> Node {

@@ -68,7 +68,8 @@ impl Stage {
         self.set("BROKER__URL", &url);
     }
 
-    fn settings(&self) -> Vec<(String, String)> {
+    /// The settings of the worker, as its environment.
+    pub fn settings(&self) -> Vec<(String, String)> {
         let path = |name: &str| self.directory.path().join(name).to_str().unwrap().to_owned();
         let common = [
             ("BROKER__URL", self.queues.url.clone()),

@@ -1,0 +1,135 @@
+#!/usr/bin/env python3
+"""Writes what became of MFA resets back to their tickets in ServiceNow: a work note, and the state.
+
+Safe to repeat: each note ends with the id of its event, and before anything is written the ticket's journal is searched
+for that id. Note and state go in one PATCH, and the event is acknowledged after it. What no ticket can be found for, or
+what ServiceNow refuses, is put into a file for a person; `--again FILE` takes events from such a file.
+"""
+
+import argparse
+import json
+import logging
+import os
+import re
+import signal
+import threading
+from pathlib import Path
+
+import pika
+
+from servicenow import Refused, ServiceNow, Unavailable
+
+HERE = Path(__file__).parent
+log = logging.getLogger("write_back")
+stop = threading.Event()
+
+
+def write_back(servicenow, options, event):
+    """Writes one event to its ticket, unless it is there already."""
+    data = event["data"]
+    if data["ticket_system"] != options.system:
+        raise Refused("a ticket of another system")
+    record = servicenow.ticket(options.table, data)
+    if servicenow.has_note(record["sys_id"], event["id"]):
+        return "was there"
+    change = {"work_notes": f"{data['work_note']}\n\nmfa-reset event {event['id']}"}
+    if record["state"] not in options.map["final"]:  # an unknown outcome, or a delay, changes no state
+        fields = options.map["outcomes"].get(data.get("outcome"), {}).get("fields", {})
+        change |= {name: value.replace("{summary}", data.get("summary", "")) for name, value in fields.items()}
+    servicenow.call("PATCH", f"{options.table}/{record['sys_id']}", change, sysparm_fields="sys_id")
+    if not servicenow.has_note(record["sys_id"], event["id"]):
+        log.error("the note cannot be read back: may the user read sys_journal_field? Repeats make more notes until then")
+    return "written"
+
+
+def settle(servicenow, options, body, sleep):
+    """Writes or parks one event, however long it takes; false where the program has to stop before."""
+    tries, failed_writes = 0, 0
+    while not stop.is_set():
+        try:
+            event = json.loads(body)
+            if not re.fullmatch(r"[0-9a-f-]{36}", event["id"]) or not event["type"].startswith("mfa-reset."):
+                raise Refused("not an event of mfa-reset")
+            log.info("event %s: %s", event["id"], write_back(servicenow, options, event))
+            return True
+        except (Refused, ValueError, KeyError, TypeError, AttributeError) as error:
+            why = str(error) if isinstance(error, Refused) else f"not a result event ({type(error).__name__})"
+        except Unavailable as error:
+            tries, failed_writes = tries + 1, failed_writes + error.writing
+            if failed_writes < options.give_up_after:
+                wait = max(error.after, min(2**tries, 60))
+                log.warning("%s: again in %d s", error, wait)
+                sleep(wait)
+                continue
+            why = str(error)
+        with open(options.parked, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"why": why, "body": body.decode(errors="replace")}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        log.error("parked: %s", why)
+        return True
+    return False
+
+
+def consume(servicenow, options):
+    connection = pika.BlockingConnection(pika.URLParameters(options.broker_url_file.read_text().strip()))
+
+    def sleep(seconds):  # with an eye on heartbeats and on the signal to stop
+        for _ in range(seconds):
+            if not stop.is_set():
+                connection.sleep(1)
+
+    channel = connection.channel()
+    channel.basic_qos(prefetch_count=1)
+    # Two consumers could both look before either writes, and quorum queues do not enforce exclusive consumers.
+    while channel.queue_declare(options.queue, passive=True).method.consumer_count and not stop.is_set():
+        log.info("another consumer is at work: standing by")
+        sleep(2)
+    for method, _, body in channel.consume(options.queue, inactivity_timeout=0.5):
+        if stop.is_set() or (method and not settle(servicenow, options, body, sleep)):
+            break  # what is not acknowledged comes again
+        if method:
+            channel.basic_ack(method.delivery_tag)
+    connection.close()
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--broker-url-file", type=Path, required=True, help="holds amqps://user:password@host/vhost")
+    add("--instance", required=True, help="such as https://contoso.service-now.com")
+    add("--user", required=True, help="the user of the Table API")
+    add("--password-file", type=Path, required=True)
+    add("--parked", type=Path, required=True, help="the file for what a person has to look at")
+    add("--queue", default="mfa.results")
+    add("--system", default="servicenow", help="the ticket.system of the requests")
+    add("--table", default="incident")
+    add("--states", type=Path, default=HERE / "states.json", help="what each outcome means for a ticket")
+    add("--give-up-after", type=int, default=8, metavar="N", help="failed writes of one event, while ServiceNow answers")
+    add("--again", type=Path, metavar="FILE", help="takes events from such a file, not from the broker")
+    options = parser.parse_args()
+    options.map = json.loads(options.states.read_text())
+    return options
+
+
+def main():
+    options = arguments()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stop.set())
+    servicenow = ServiceNow(options.instance, options.user, options.password_file.read_text().strip())
+    if options.again:
+        for line in options.again.read_text().splitlines():
+            settle(servicenow, options, json.loads(line)["body"].encode(), stop.wait)
+        return
+    while not stop.is_set():
+        try:
+            consume(servicenow, options)
+        except (pika.exceptions.AMQPError, OSError) as error:
+            log.warning("%s: connecting to the broker again", type(error).__name__)
+            stop.wait(5)
+
+
+if __name__ == "__main__":
+    main()
