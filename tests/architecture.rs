@@ -11,24 +11,26 @@ use mfa_reset::domain::reason;
 use mfa_reset::metrics::Metrics;
 
 /// A room, and which other rooms it may name.
-const ROOMS: [(&str, &[&str]); 18] = [
+const ROOMS: [(&str, &[&str]); 20] = [
     ("domain", &[]),
     ("ports.rs", &["domain"]),
     ("reset.rs", &["domain", "ports"]),
     ("reset", &["domain", "ports"]),
-    ("adapters/amqp", &["domain", "ports"]),
-    ("adapters/graph", &["domain", "ports"]),
+    ("adapters/amqp", &["domain", "ports", "trace"]),
+    ("adapters/graph", &["domain", "ports", "trace"]),
     ("adapters/ledger", &["domain", "ports"]),
-    ("adapters/mod.rs", &["domain", "ports"]),
+    ("adapters/mod.rs", &["domain", "ports", "trace"]),
     ("adapters/outlet.rs", &["domain"]),
     ("adapters/upkeep.rs", &["domain", "metrics", "admin"]),
-    ("drive.rs", &["domain", "ports", "reset", "adapters", "metrics"]),
+    ("drive.rs", &["domain", "ports", "reset", "adapters", "metrics", "trace"]),
     ("worker.rs", &["domain", "ports", "reset", "drive", "adapters", "metrics", "admin"]),
     ("worker", &["domain", "ports", "reset", "drive", "adapters", "metrics", "admin"]),
     ("local.rs", &["domain", "ports", "reset", "drive", "adapters", "metrics"]),
     ("config", &["domain"]),
     ("metrics", &["domain"]),
     ("schema", &["domain"]),
+    ("trace.rs", &["domain"]),
+    ("trace", &["domain"]),
     ("simulator", &[]),
 ];
 
