@@ -65,7 +65,7 @@ async fn settle(reset: &Reset<'_, JobPorts>, metrics: &Metrics) -> Settlement {
             Err(fault) => {
                 // Whoever met it has told it: every job in hand waits here.
                 let retry_after_seconds = patience.as_secs();
-                debug!(request.id = %reset.job.request.key, %fault, retry_after_seconds, "job waits");
+                debug!(request.id = %reset.job.request.key, error = %fault, retry_after_seconds, "job waits");
                 if reset.ports.pause(patience).await.is_err() {
                     return Settlement::GivenBack;
                 }

@@ -66,6 +66,11 @@ impl Context {
         CURRENT.scope(self, work).await
     }
 
+    /// The same for what does not wait.
+    pub fn within<T>(self, work: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(self, work)
+    }
+
     /// The id of the trace, as everybody writes it.
     pub fn trace_id(self) -> String {
         format!("{:032x}", self.trace)

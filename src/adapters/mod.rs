@@ -105,8 +105,8 @@ impl JobPorts {
         let started = tokio::time::Instant::now();
         let result = work.await;
         let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let fault = result.as_ref().err().map(ToString::to_string);
-        trace!(effect = name, duration_ms = millis, fault, request.id = %self.job.request.key, "effect");
+        let error = result.as_ref().err().map(ToString::to_string);
+        trace!(effect = name, duration_ms = millis, error, request.id = %self.job.request.key, "effect");
         result
     }
 
