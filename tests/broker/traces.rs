@@ -30,7 +30,7 @@ async fn a_trace_goes_on_to_graph_and_to_the_result_and_a_bad_one_turns_nobody_a
         let bodies = bodies(&[request(id, number, "re-register")]);
         stage.queues.publish_as("reset", &bodies, properties).await;
     }
-    until(Duration::from_secs(60), "both results", async || stage.queues.waiting("results").await == 2).await;
+    until(Duration::from_secs(180), "both results", async || stage.queues.waiting("results").await == 2).await;
     let results = stage.queues.take("results").await;
     let of = |id: &str| results.iter().find(|result| String::from_utf8_lossy(&result.data).contains(id)).unwrap();
     for (id, said) in [("\"traced\"", Some(HEADER)), ("\"mistraced\"", None)] {
