@@ -14,18 +14,43 @@ use crate::domain::rules::Rules;
 use crate::metrics::Metrics;
 use crate::ports::{Job, Ports};
 use crate::reset::{Concluded, Reset, Settlement};
+use crate::trace::Span;
 
 /// The longest wait between two tries while the ledger is away.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Works on a job that was received then, and counts.
+/// Works on a job that was received then, within its trace, and counts.
 pub async fn drive(ports: &JobPorts, job: &Job, rules: &Rules, metrics: &Metrics, received: Timestamp) -> Settlement {
     let lane = job.envelope.lane;
     metrics.job_began(lane);
     let _left = OnDrop(|| metrics.job_left(lane));
-    let settlement = settle(&Reset { ports, job, rules }, metrics).await;
+    let span = Span::process(&job.request.key, &job.envelope, ports.queue().as_deref());
+    let settlement = span.context.scope(settle(&Reset { ports, job, rules }, metrics)).await;
     count(job, &settlement, metrics, received);
+    tell(span, &settlement);
     settlement
+}
+
+/// Tells in the trace what became of a job.
+fn tell(mut span: Span, settlement: &Settlement) {
+    let word = match settlement {
+        Settlement::Concluded(Concluded { outcome, .. }) | Settlement::Refused(outcome, _) => {
+            let bad = matches!(outcome.kind, OutcomeKind::Failed | OutcomeKind::Partial);
+            span.error = bad.then(|| outcome.reason.code().to_owned());
+            span.note("mfa_reset.outcome", outcome.kind.name());
+            span.note("mfa_reset.reason", outcome.reason.code());
+            "concluded"
+        }
+        Settlement::Deferred(cause) | Settlement::Again(cause) => {
+            span.note("mfa_reset.reason", cause.name());
+            "deferred"
+        }
+        Settlement::Repeated => "repeated",
+        Settlement::Superseded => "superseded",
+        Settlement::GivenBack => "given_back",
+    };
+    span.note("mfa_reset.settlement", word);
+    span.end();
 }
 
 /// Runs attempts until the delivery can be settled: again where the wait was short, and in place where nothing can be
@@ -40,7 +65,7 @@ async fn settle(reset: &Reset<'_, JobPorts>, metrics: &Metrics) -> Settlement {
             Err(fault) => {
                 // Whoever met it has told it: every job in hand waits here.
                 let retry_after_seconds = patience.as_secs();
-                debug!(request.id = %reset.job.request.key, %fault, retry_after_seconds, "job waits");
+                debug!(request.id = %reset.job.request.key, error = %fault, retry_after_seconds, "job waits");
                 if reset.ports.pause(patience).await.is_err() {
                     return Settlement::GivenBack;
                 }

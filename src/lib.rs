@@ -42,6 +42,7 @@ pub mod adapters;
 pub mod config;
 pub mod metrics;
 pub mod telemetry;
+pub mod trace;
 pub mod admin;
 pub mod cli;
 pub mod commands;

@@ -12,6 +12,10 @@ use mfa_reset::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// Up to which part of the grace period the last traces may take, on top of the drain.
+#[cfg(feature = "otlp")]
+const FLUSH_SHARE: f64 = 0.05;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -22,7 +26,8 @@ async fn main() -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    match run(&cli.command, config.as_ref()).await {
+    let ended = traced(config.as_ref(), run(&cli.command, config.as_ref())).await;
+    match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(EXIT_FAILED),
         Err(error) => {
@@ -55,6 +60,23 @@ fn configure(cli: &Cli) -> anyhow::Result<Option<Config>> {
     };
     telemetry::init(format, filter)?;
     Ok(config)
+}
+
+/// Sends the traces of what a command does to the collector, if there is one.
+#[cfg(feature = "otlp")]
+async fn traced<T>(config: Option<&Config>, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    use mfa_reset::trace::otlp::Exporter;
+    let collector = config.and_then(|config| Some((config.otlp_endpoint.as_ref()?, config.grace_period)));
+    let Some((collector, grace)) = collector else { return work.await };
+    let exporter = Exporter::start(collector, commands::assemble::instance())?;
+    let ended = work.await;
+    exporter.stop(grace.mul_f64(FLUSH_SHARE)).await;
+    ended
+}
+
+#[cfg(not(feature = "otlp"))]
+async fn traced<T>(_: Option<&Config>, work: impl Future<Output = T>) -> T {
+    work.await
 }
 
 async fn run(command: &Command, config: Option<&Config>) -> anyhow::Result<bool> {

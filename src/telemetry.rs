@@ -5,12 +5,15 @@
 use std::io::{IsTerminal, stderr};
 use std::panic::PanicHookInfo;
 
-use tracing::Subscriber;
+use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::LogFormat;
+use crate::trace;
 
 /// What other crates say is of interest when it is a warning; a directive of `log.filter` for the same crate wins.
 const QUIET: &str = "amq_protocol=warn,sqlx=warn,hyper=warn,hyper_util=warn,h2=warn,reqwest=warn,rustls=warn";
@@ -45,9 +48,45 @@ where
     let filter = EnvFilter::try_new(format!("{QUIET},{filter},{SILENT}")).map_err(Error::Filter)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     Ok(match format {
-        LogFormat::Text => Box::new(lines.with_ansi(stderr().is_terminal()).finish()),
-        LogFormat::Json => Box::new(lines.json().flatten_event(true).with_span_list(false).finish()),
+        LogFormat::Text => {
+            let (ansi, write) = (stderr().is_terminal(), |line: &str, id: &str| format!("{line} trace_id={id}\n"));
+            let lines = lines.with_ansi(ansi);
+            Box::new(lines.map_event_format(|lines| Traced { lines: lines.with_ansi(ansi), write }).finish())
+        }
+        LogFormat::Json => {
+            let write = |line: &str, id: &str| {
+                let open = line.strip_suffix('}').unwrap_or(line);
+                format!("{open},\"trace_id\":\"{id}\"}}\n")
+            };
+            let lines = lines.json().flatten_event(true).with_span_list(false);
+            Box::new(lines.map_event_format(|lines| Traced { lines, write }).finish())
+        }
     })
+}
+
+/// Ends the lines of a job with the id of its trace, so that nobody who logs has to know of it.
+struct Traced<F> {
+    lines: F,
+    write: fn(&str, &str) -> String,
+}
+
+impl<S, N, F> FormatEvent<S, N> for Traced<F>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut page: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let Some(job) = trace::current() else { return self.lines.format_event(context, page, event) };
+        let mut line = String::new();
+        self.lines.format_event(context, Writer::new(&mut line), event)?;
+        page.write_str(&(self.write)(line.trim_end(), &job.trace_id()))
+    }
 }
 
 /// A panic is a bug: its message and its place are told, once, where every other line is.
@@ -91,6 +130,18 @@ mod tests {
         let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!((&parsed["message"], &parsed["user"]), (&"a job ended\nwell".into(), &"0f".into()));
         assert_eq!(line.lines().count(), 1);
+    }
+
+    #[test]
+    fn the_lines_of_a_job_name_its_trace() {
+        let id = "0af7651916cd43dd8448eb211c80319c";
+        let context = trace::Context::parse(&format!("00-{id}-b7ad6b7169203331-01")).unwrap();
+        let say = || context.within(|| tracing::info!(user = "0f", "a job ended"));
+        let parsed: serde_json::Value = serde_json::from_str(&written(LogFormat::Json, "info", say)).unwrap();
+        assert_eq!((&parsed["trace_id"], &parsed["user"]), (&id.into(), &"0f".into()));
+        let line = written(LogFormat::Text, "info", say);
+        assert!(line.ends_with(&format!("a job ended user=\"0f\" trace_id={id}\n")), "{line}");
+        assert!(!written(LogFormat::Json, "info", || tracing::info!("no job")).contains("trace_id"));
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub async fn run(worker: Worker, stop: CancellationToken) {
             waits = backoff();
         }
         let wait = waits.next().unwrap_or(Duration::from_secs(30));
-        warn!(error = %error, retry_after_ms = wait.as_millis(), "broker session ended");
+        warn!(error = %error, retry_after_seconds = wait.as_secs_f64(), "broker session ended");
         tokio::select! {
             () = beating(&worker, tokio::time::sleep(wait)) => {}
             () = stop.cancelled() => {}

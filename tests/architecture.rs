@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,24 +12,26 @@ use mfa_reset::domain::reason;
 use mfa_reset::metrics::Metrics;
 
 /// A room, and which other rooms it may name.
-const ROOMS: [(&str, &[&str]); 18] = [
+const ROOMS: [(&str, &[&str]); 20] = [
     ("domain", &[]),
     ("ports.rs", &["domain"]),
     ("reset.rs", &["domain", "ports"]),
     ("reset", &["domain", "ports"]),
-    ("adapters/amqp", &["domain", "ports"]),
-    ("adapters/graph", &["domain", "ports"]),
+    ("adapters/amqp", &["domain", "ports", "trace"]),
+    ("adapters/graph", &["domain", "ports", "trace"]),
     ("adapters/ledger", &["domain", "ports"]),
-    ("adapters/mod.rs", &["domain", "ports"]),
+    ("adapters/mod.rs", &["domain", "ports", "trace"]),
     ("adapters/outlet.rs", &["domain"]),
     ("adapters/upkeep.rs", &["domain", "metrics", "admin"]),
-    ("drive.rs", &["domain", "ports", "reset", "adapters", "metrics"]),
+    ("drive.rs", &["domain", "ports", "reset", "adapters", "metrics", "trace"]),
     ("worker.rs", &["domain", "ports", "reset", "drive", "adapters", "metrics", "admin"]),
     ("worker", &["domain", "ports", "reset", "drive", "adapters", "metrics", "admin"]),
     ("local.rs", &["domain", "ports", "reset", "drive", "adapters", "metrics"]),
     ("config", &["domain"]),
     ("metrics", &["domain"]),
     ("schema", &["domain"]),
+    ("trace.rs", &["domain"]),
+    ("trace", &["domain"]),
     ("simulator", &[]),
 ];
 
@@ -211,6 +214,59 @@ fn rooms() -> String {
             &format!("| `{room}` | {} |\n", if may.is_empty() { "nothing of ours".to_owned() } else { may.join(" ") });
     }
     table
+}
+
+/// What every line has, whoever writes it, and what `src/telemetry.rs` adds.
+const EVERY_LINE: [&str; 5] = ["timestamp", "level", "target", "message", "trace_id"];
+
+#[test]
+fn the_readme_lists_the_fields_that_log_lines_have() {
+    let mut used: BTreeSet<String> = EVERY_LINE.map(str::to_owned).into();
+    for (path, text) in sources("") {
+        for line in logged(code(&text)) {
+            for field in line.split(',').map(str::trim).filter(|field| !field.is_empty()) {
+                let name = field.split('=').next().unwrap().trim().trim_start_matches(['%', '?']);
+                let plain = |c: char| c.is_ascii_lowercase() || c == '_' || c == '.';
+                assert!(name.chars().all(plain), "{}: what field is {field}?", path.display());
+                used.insert(name.to_owned());
+            }
+        }
+    }
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let table = readme.split("<!-- fields -->").nth(1).unwrap().split("<!-- /fields -->").next().unwrap();
+    let rows = table.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next());
+    let listed: BTreeSet<String> = rows.map(str::to_owned).collect();
+    assert_eq!(used, listed);
+}
+
+/// Of each line that is logged, the fields as they are written, up to the message. Values lose what stands in brackets,
+/// and with it their commas and quotes.
+fn logged(text: &str) -> Vec<String> {
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    let macros = ["trace!(", "debug!(", "info!(", "warn!(", "error!("];
+    let found = macros.iter().flat_map(|name| text.match_indices(name));
+    let found = found.filter(|(at, _)| !text[..*at].ends_with(word));
+    let fields = found.map(|(at, name)| {
+        let (mut depth, mut fields) = (0, String::new());
+        for letter in text[at + name.len()..].chars() {
+            match letter {
+                '(' | '{' | '[' => depth += 1,
+                ')' | '}' | ']' => depth -= 1,
+                '"' if depth == 0 => return fields,
+                _ if depth == 0 => fields.push(letter),
+                _ => {}
+            }
+        }
+        panic!("a line without a message: {fields}");
+    });
+    fields.collect()
+}
+
+#[test]
+fn a_field_is_found_however_it_is_written() {
+    let text =
+        r#"my_warn!(no = 1, ""); warn!(one = %f(a, "b"), ?two, three.four, "five = {}", six); tracing::info!("x")"#;
+    assert_eq!(logged(text), ["", "one = %f, ?two, three.four, "]);
 }
 
 #[test]

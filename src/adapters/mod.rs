@@ -25,6 +25,7 @@ use crate::domain::outcome::Fault;
 use crate::domain::plan::{Plan, Reach, Step};
 use crate::domain::request::Target;
 use crate::ports::{Change, Conclusion, Deferral, Job, Lease, Ports, Recall, Reply, UserHold};
+use crate::trace::Span;
 use amqp::Outgoing;
 use graph::{Graph, Trail};
 use ledger::Ledger;
@@ -78,6 +79,14 @@ impl JobPorts {
         }
     }
 
+    /// The queue that the job came through, if there is a broker.
+    pub fn queue(&self) -> Option<String> {
+        match &self.outlet {
+            Outlet::Broker(publisher, _) => Some(publisher.queue(self.job.envelope.lane)),
+            Outlet::Local(_) => None,
+        }
+    }
+
     /// Notes which lease this job holds, if any, for the renewal.
     fn keeps(&self, lease: Option<&Lease>) {
         let mut live = self.shared.leases.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,8 +105,8 @@ impl JobPorts {
         let started = tokio::time::Instant::now();
         let result = work.await;
         let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let fault = result.as_ref().err().map(ToString::to_string);
-        trace!(effect = name, duration_ms = millis, fault, request.id = %self.job.request.key, "effect");
+        let error = result.as_ref().err().map(ToString::to_string);
+        trace!(effect = name, duration_ms = millis, error, request.id = %self.job.request.key, "effect");
         result
     }
 
@@ -230,8 +239,14 @@ impl Ports for JobPorts {
                 Fault::Stopped
             }),
             Outlet::Broker(publisher, refused) => {
-                let event = Outgoing::result(event);
-                self.effect("publish", publish(publisher, &event, &self.stop, refused)).await
+                let span = Span::publish(&publisher.exchange("results"), event);
+                let event = Outgoing::result(event).within(span.as_ref().map(|span| span.context));
+                let published = self.effect("publish", publish(publisher, &event, &self.stop, refused)).await;
+                if let Some(span) = span {
+                    let error = published.as_ref().err().map(ToString::to_string);
+                    Span { error, ..span }.end();
+                }
+                published
             }
         }
     }

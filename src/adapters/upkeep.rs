@@ -104,7 +104,7 @@ async fn watched(health: &Health, turn: impl Future<Output = ()>) {
     let mut turn = std::pin::pin!(turn);
     if timeout(SLOW, &mut turn).await.is_err() {
         health.set_ledger(false);
-        warn!(seconds = SLOW.as_secs(), "the ledger does not answer");
+        warn!(waited_seconds = SLOW.as_secs(), "the ledger does not answer");
         turn.await;
     }
 }
@@ -146,7 +146,7 @@ pub async fn checkpoint(shared: &Shared, metrics: &Metrics) {
     let now = Timestamp::now();
     match shared.ledger.checkpoint(now).await {
         Ok(()) => metrics.checkpoint_signed(now),
-        Err(fault) => error!(fault = %fault, "the audit checkpoint could not be signed"),
+        Err(fault) => error!(error = %fault, "the audit checkpoint could not be signed"),
     }
 }
 

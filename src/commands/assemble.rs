@@ -2,21 +2,24 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::Unreachable;
-use crate::adapters::graph::{self, Graph, Observed, Observer, Platform, Proof};
+use crate::adapters::graph::{self, Graph, Observed, Observer, Operation, Platform, Proof, Status};
 use crate::adapters::ledger::{Ledger, OpenError, SigningKey};
 use crate::adapters::{Shared, amqp, upkeep};
 use crate::admin::Health;
 use crate::config::{self, Config, Credential};
 use crate::domain::rules::Rules;
 use crate::metrics::Metrics;
+use crate::trace::{self, Span};
 
 /// What every process that resets has.
 pub struct Process {
@@ -119,15 +122,29 @@ fn proof(graph: &config::Graph) -> anyhow::Result<Proof> {
 fn observer(metrics: &Arc<Metrics>) -> Observer {
     let metrics = metrics.clone();
     Arc::new(move |observed| match observed {
-        Observed::Call { operation, status, seconds } => {
-            let took = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        Observed::Call { operation, status, seconds, id, context } => {
+            let took = Duration::try_from_secs_f64(seconds).unwrap_or_default();
             metrics.graph_call(operation.name(), &status.to_string(), took);
+            tell(operation, status, took, id.zip(context));
         }
         Observed::TokenRefresh { ok, expires_at } => metrics.token_refreshed(expires_at.filter(|_| ok)),
         Observed::Hold { seconds, .. } => {
-            metrics.graph_held(std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default());
+            metrics.graph_held(Duration::try_from_secs_f64(seconds).unwrap_or_default());
         }
     })
+}
+
+/// Tells of a call in the trace of the job that made it.
+fn tell(operation: Operation, status: Status, took: Duration, made: Option<(Uuid, trace::Context)>) {
+    let Some((id, context)) = made else { return };
+    let Some(mut span) = Span::call(context, operation.name(), took) else { return };
+    span.note("mfa_reset.graph.client_request_id", id.to_string());
+    if let Status::Code(code) = status {
+        span.note("http.response.status_code", code);
+    }
+    let good = matches!(status, Status::Code(..400));
+    span.error = (!good).then(|| status.to_string());
+    span.end();
 }
 
 /// The metrics of a process.

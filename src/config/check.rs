@@ -25,6 +25,12 @@ pub fn all(config: &Config, needs: Needs) -> Vec<Mistake> {
             "a call in flight may take graph.timeout, so at least that is expected",
         ));
     }
+    if config.otlp_endpoint.is_some() && !cfg!(feature = "otlp") {
+        mistakes.push(Mistake::new(
+            "log.otlp_endpoint",
+            "this build sends no traces: build it with `--features otlp`, or leave the setting out",
+        ));
+    }
     mistakes
 }
 

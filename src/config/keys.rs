@@ -126,7 +126,7 @@ const WORD: &str = "1 to 64 letters, digits, `.`, `-`, `_`";
 
 /// The table, in the order it is shown.
 #[rustfmt::skip]
-pub static TABLE: [Key; 40] = [
+pub static TABLE: [Key; 41] = [
     or_file(key("broker.url", Preset::Required(Part::Broker), Look::Secret, "an address such as `amqps://user:password@host:5671/vhost`",
         "where RabbitMQ is",
         |config, text| { address(text, &["amqp", "amqps"])?; put(&mut config.broker.url, secret(text)) })),
@@ -244,6 +244,9 @@ pub static TABLE: [Key; 40] = [
     key("log.filter", Preset::Text("info"), Look::Text, "a level, or directives such as `info,mfa_reset=debug`",
         "what is logged",
         |config, text| { tracing_subscriber::EnvFilter::try_new(text).ok()?; put(&mut config.log_filter, (!text.is_empty()).then(|| text.to_owned())) }),
+    key("log.otlp_endpoint", Preset::Unset, Look::Text, "a root address without a path, such as `http://collector:4318`; in a build with the feature `otlp` only",
+        "the collector that traces are sent to, by OTLP over HTTP",
+        |config, text| put(&mut config.otlp_endpoint, Some(Some(root(text)?)))),
     key("shutdown.grace_period", Preset::Text("30s"), Look::Text, "`1s` to `1h`, not below `graph.timeout`",
         "how long the worker may take to stop",
         |config, text| put(&mut config.grace_period, seconds(text, 1..=3600))),

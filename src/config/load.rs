@@ -106,6 +106,7 @@ impl Config {
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             log_format: None,
             log_filter: String::new(),
+            otlp_endpoint: None,
             grace_period: Duration::ZERO,
             service_manager: None,
             allow_any_producer: false,
@@ -301,6 +302,17 @@ mod tests {
         assert_eq!(Config::load(&enough(&open), Needs::WORKER).unwrap().policy.producers, None);
         let clear = ["graph.endpoint=http://10.0.0.1", "graph.allow_http=true"];
         assert_eq!(mistakes(&enough(&clear), Needs::WORKER), [""; 0]);
+    }
+
+    #[test]
+    fn a_build_that_sends_no_traces_says_so() {
+        let told = Config::load(&enough(&["log.otlp_endpoint=http://127.0.0.1:4318"]), Needs::WORKER);
+        if cfg!(feature = "otlp") {
+            assert_eq!(told.unwrap().otlp_endpoint.as_deref(), Some("http://127.0.0.1:4318"));
+        } else {
+            assert!(told.unwrap_err().to_string().contains("--features otlp"));
+        }
+        check_mistake(&["log.otlp_endpoint=http://127.0.0.1:4318/v1/traces"], "log.otlp_endpoint");
     }
 
     #[test]

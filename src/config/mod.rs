@@ -146,6 +146,8 @@ pub struct Config {
     pub log_format: Option<LogFormat>,
     /// `log.filter`.
     pub log_filter: String,
+    /// `log.otlp_endpoint`.
+    pub otlp_endpoint: Option<String>,
     /// `shutdown.grace_period`.
     pub grace_period: Duration,
     /// Whoever wants to hear how the worker is.

@@ -27,7 +27,7 @@ impl<P: Ports> Reset<'_, P> {
                 self.conclude(progress, outcome).await
             }
             Verdict::Defer { after, cause, spends } => {
-                debug!(request.id = %self.job.request.key, %fault, after_seconds = after.as_secs(), "job deferred");
+                debug!(request.id = %self.job.request.key, error = %fault, retry_after_seconds = after.as_secs(), "job deferred");
                 self.defer(progress, after, cause, spends).await
             }
             Verdict::GiveBack => {

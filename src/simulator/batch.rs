@@ -88,6 +88,7 @@ fn one(world: &mut World, call: &Call, item: &Value, roles: &[String], number: u
         method,
         body,
         client_request_id: header("client-request-id").map(Into::into).or(call.client_request_id.clone()),
+        traceparent: header("traceparent").map(Into::into),
         eventual: header("consistencylevel").is_some_and(|level| level.eq_ignore_ascii_case("eventual")),
         batch: Some(number),
         ..call.clone()

@@ -35,6 +35,7 @@ pub struct Call {
     /// Scheme and host under which the caller reached us; links must lead back there.
     pub base: String,
     pub client_request_id: Option<String>,
+    pub traceparent: Option<String>,
     /// The application that calls; empty without a valid token.
     pub app: String,
     /// Whether `ConsistencyLevel: eventual` was sent.

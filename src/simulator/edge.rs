@@ -143,6 +143,7 @@ fn incoming(parts: &Parts, body: Value) -> Call {
         base: format!("http://{host}"),
         app: String::new(),
         client_request_id: header("client-request-id").map(Into::into),
+        traceparent: header("traceparent").map(Into::into),
         eventual: header("consistencylevel").is_some_and(|level| level.eq_ignore_ascii_case("eventual")),
         at_ms: jiff::Timestamp::now().as_millisecond(),
         batch: None,

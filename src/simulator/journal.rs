@@ -20,6 +20,8 @@ pub struct Entry {
     /// 0 when nothing was answered.
     pub status: u16,
     pub client_request_id: Option<String>,
+    /// The trace context, as it came.
+    pub traceparent: Option<String>,
     /// The object id.
     pub user: Option<String>,
     pub effect: Value,

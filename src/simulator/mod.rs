@@ -11,7 +11,7 @@
 //!
 //! | call | does |
 //! |---|---|
-//! | `GET journal?since=N` | the calls after number N, `{n, at_ms, done_ms, method, path, status, client_request_id, user, effect, operation, retry_after, batch}`; `status` 0 = nothing was answered; the items of a `$batch` come one by one, then the batch itself |
+//! | `GET journal?since=N` | the calls after number N, `{n, at_ms, done_ms, method, path, status, client_request_id, traceparent, user, effect, operation, retry_after, batch}`; `status` 0 = nothing was answered; the items of a `$batch` come one by one, then the batch itself |
 //! | `GET users/{upn or id}` | the whole state; `removed` holds the methods that were deleted |
 //! | `PATCH users/{upn or id}` | changes any key of a user below, `deleted` and `methods` (all of them) too |
 //! | `POST users/{upn or id}/methods` | registers a method `{type, value?, id?, created?, properties?}`; 409 when its id is taken |

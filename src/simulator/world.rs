@@ -185,6 +185,7 @@ impl World {
             path: call.full_path(),
             status: if answered { reply.status } else { 0 },
             client_request_id: call.client_request_id.clone(),
+            traceparent: call.traceparent.clone(),
             user,
             effect: reply.effect.clone(),
             operation,

@@ -34,4 +34,5 @@ mod malformed;
 mod outages;
 mod poison;
 mod producers;
+mod traces;
 mod trouble;

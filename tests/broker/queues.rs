@@ -65,14 +65,18 @@ impl Queues {
 
     /// Publishes these bodies as a user, or as nobody, and waits until the broker has stored them all.
     pub async fn publish(&mut self, key: &str, bodies: &[Vec<u8>], user: Option<&str>) {
+        let properties = BasicProperties::default();
+        let user = user.map(Into::into);
+        self.publish_as(key, bodies, user.into_iter().fold(properties, BasicProperties::with_user_id)).await;
+    }
+
+    /// Publishes these bodies with more properties than that.
+    pub async fn publish_as(&mut self, key: &str, bodies: &[Vec<u8>], properties: BasicProperties) {
         let channel = self.channel().await;
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         let exchange = self.name("requests");
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let mut properties = BasicProperties::default().with_delivery_mode(2);
-        if let Some(user) = user {
-            properties = properties.with_user_id(user.into());
-        }
+        let properties = properties.with_delivery_mode(2);
         let mut confirms = Vec::new();
         for body in bodies {
             let (exchange, properties) = (exchange.as_str().into(), properties.clone());

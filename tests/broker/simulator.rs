@@ -96,6 +96,13 @@ impl Simulator {
         journal.as_array().unwrap().clone()
     }
 
+    /// What each call to Graph said of its trace; all of them say something.
+    pub async fn traceparents(&self) -> Vec<String> {
+        let journal = self.journal().await;
+        let calls = journal.iter().filter(|entry| entry["operation"] != "token");
+        calls.map(|entry| entry["traceparent"].as_str().unwrap_or_else(|| panic!("{entry}")).to_owned()).collect()
+    }
+
     /// Every delete of a method that was applied.
     pub async fn deleted(&self) -> Vec<Method> {
         let journal = self.journal().await;

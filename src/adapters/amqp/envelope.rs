@@ -9,6 +9,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use super::Suspicion;
 use super::outgoing::REASON;
 use crate::domain::request::{Envelope, Lane};
+use crate::trace::Context;
 
 /// When a worker first saw the request, RFC 3339.
 pub(super) const FIRST_SEEN: &str = "x-mfa-first-seen";
@@ -43,7 +44,7 @@ pub(super) fn read(properties: &BasicProperties, lane: Lane, us: &str) -> Envelo
         deferral: 0,
         // Moved out of the dead letters by other means than ours, it is still one.
         replayed: ours && (headers.contains_key(REPLAYED) || headers.contains_key(REASON)),
-        traceparent: header(headers, TRACEPARENT).filter(|text| is_traceparent(text)),
+        traceparent: header(headers, TRACEPARENT).filter(|text| Context::parse(text).is_some()),
     };
     if !ours && [PRODUCER, REPLAYED].iter().any(|mark| headers.contains_key(mark)) {
         // A copy, but not of ours: whoever carried it did not ask.
@@ -100,22 +101,6 @@ fn integer(headers: &FieldTable, name: &str) -> Option<i64> {
     let medium = value.as_short_int().map(i64::from).or(value.as_short_uint().map(i64::from));
     let large = value.as_long_int().map(i64::from).or(value.as_long_uint().map(i64::from));
     small.or(medium).or(large).or(value.as_long_long_int())
-}
-
-/// Whether a text is a W3C trace context of the one version there is, naming a trace and a span.
-fn is_traceparent(text: &str) -> bool {
-    let mut parts = text.split('-');
-    let hex = |part: Option<&str>, length: usize| {
-        part.is_some_and(|part| {
-            part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        })
-    };
-    let id = |part: Option<&str>, length| hex(part, length) && part.is_some_and(|part| part.bytes().any(|b| b != b'0'));
-    parts.next() == Some("00")
-        && id(parts.next(), 32)
-        && id(parts.next(), 16)
-        && hex(parts.next(), 2)
-        && parts.next().is_none()
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::envelope::{ATTEMPT, DEATHS, FIRST_SEEN, PRODUCER, REPLAYED, TRACEPARE
 use super::{Submission, Suspicion, word};
 use crate::domain::event::Event;
 use crate::domain::request::Envelope;
+use crate::trace::Context;
 
 /// Why a message is a dead letter: a reason code.
 pub const REASON: &str = "x-mfa-reason";
@@ -57,6 +58,15 @@ impl Outgoing {
         }
         out.head(TRACEPARENT, event.traceparent.as_deref());
         out
+    }
+
+    /// The same within a span of ours, in place of the context that came with the request.
+    pub fn within(mut self, context: Option<Context>) -> Self {
+        if let Some(context) = context {
+            self.headers.retain(|(name, _)| *name != TRACEPARENT);
+            self.head(TRACEPARENT, Some(&context.to_string()));
+        }
+        self
     }
 
     /// A copy of a delivery for the retry queue that waits `step`.

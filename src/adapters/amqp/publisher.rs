@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::connect::answer;
 use super::outgoing::{Letter, Outgoing};
 use super::{Ending, SessionError};
+use crate::domain::request::Lane;
 
 /// How many messages may wait for their confirm at once.
 const CHANNELS: usize = 8;
@@ -76,6 +77,16 @@ impl Publisher {
             ending,
             tasks: TaskTracker::new(),
         })))
+    }
+
+    /// The full name of an exchange.
+    pub fn exchange(&self, name: &str) -> String {
+        format!("{}.{name}", self.0.prefix)
+    }
+
+    /// The full name of the queue of a lane.
+    pub fn queue(&self, lane: Lane) -> String {
+        format!("{}.requests.{}", self.0.prefix, lane.name())
     }
 
     /// Publishes and waits until a queue has stored the message. A caller that stops waiting stops nothing.

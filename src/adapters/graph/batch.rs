@@ -5,12 +5,11 @@ use jiff::Timestamp;
 use reqwest::Method;
 use reqwest::header::RETRY_AFTER;
 use serde_json::{Map, Value, json};
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Graph;
 use super::answer::{self, Answer};
-use super::client::Call;
+use super::client::{Call, Sent};
 use super::fault;
 use super::observe::{Operation, Status, Trail};
 use super::reading::Tries;
@@ -65,16 +64,15 @@ impl Graph {
         answers: &mut Answers,
         trail: &Trail,
     ) -> Result<(), Fault> {
-        let ids: Vec<Uuid> = items.iter().map(|_| Uuid::new_v4()).collect();
-        let body = body(items, open, &ids);
+        let token = self.tokens.current().await?;
+        let sent: Vec<Sent> = items.iter().map(|_| Sent::now(Uuid::new_v4())).collect();
+        let body = body(items, open, &sent);
         let id = Uuid::new_v4();
         trail.push(id);
-        open.iter().for_each(|index| trail.push(ids[*index]));
+        open.iter().for_each(|index| trail.push(sent[*index].id));
         let url = self.url_of(api, "$batch", None);
         let call =
             Call { operation: Operation::Batch, method: Method::POST, url, id, body: Some(&body), checked: None };
-        let token = self.tokens.current().await?;
-        let sent = Instant::now();
         let answer = fault::reading(self.send(&call).await?, self.gate.remaining())?;
         if !answer.is_good() {
             return Err(Fault::Permanent { reason: Reason::GraphRefused });
@@ -83,7 +81,7 @@ impl Graph {
         let mut fault = None;
         for &index in open {
             let item = item(answer.body.as_ref(), index, date);
-            match self.settle(items[index].operation, ids[index], item, sent) {
+            match self.settle(items[index].operation, &sent[index], item) {
                 Ok(answer) => answers.items[index] = Some(answer),
                 Err(Fault::Unavailable { .. }) if self.tokens.reject(&token) => {
                     fault = Some(Fault::Transient { reason: Reason::TokenRefused });
@@ -94,25 +92,23 @@ impl Graph {
         fault.map_or(Ok(()), Err)
     }
 
-    fn settle(
-        &self,
-        operation: Operation,
-        id: Uuid,
-        item: Option<(Answer, Option<f64>)>,
-        sent: Instant,
-    ) -> Result<Answer, Fault> {
+    fn settle(&self, operation: Operation, sent: &Sent, item: Option<(Answer, Option<f64>)>) -> Result<Answer, Fault> {
         let Some((answer, percentage)) = item else {
             return Err(Fault::Transient { reason: Reason::GraphUnavailable });
         };
         let (status, ending) = (Status::Code(answer.status), Ok(answer));
-        self.note(operation, id, &ending, status, sent, percentage);
+        self.note(operation, sent, &ending, status, percentage);
         fault::reading(ending, self.gate.remaining())
     }
 }
 
-fn body(items: &[Item], open: &[usize], ids: &[Uuid]) -> Value {
+fn body(items: &[Item], open: &[usize], sent: &[Sent]) -> Value {
     let request = |index: &usize| {
-        let headers = json!({"client-request-id": ids[*index], "Accept": "application/json"});
+        let Sent { id, context, .. } = &sent[*index];
+        let mut headers = json!({"client-request-id": id, "Accept": "application/json"});
+        if let Some(context) = context {
+            headers["traceparent"] = context.to_string().into();
+        }
         json!({"id": index.to_string(), "method": "GET", "url": items[*index].url, "headers": headers})
     };
     json!({"requests": open.iter().map(request).collect::<Vec<_>>()})

@@ -19,6 +19,7 @@ use super::token::Token;
 use crate::domain::outcome::Fault;
 use crate::domain::reason::Reason;
 use crate::ports::CHECK_HOLDS;
+use crate::trace::{self, Context};
 
 /// A request to Graph.
 pub(super) struct Call<'a> {
@@ -30,6 +31,21 @@ pub(super) struct Call<'a> {
     pub(super) body: Option<&'a Value>,
     /// When the lease was checked that it rests on, if it changes anything.
     pub(super) checked: Option<Timestamp>,
+}
+
+/// A request, or an item of a batch, on its way.
+pub(super) struct Sent {
+    /// Its `client-request-id`.
+    pub(super) id: Uuid,
+    at: Instant,
+    /// What it says of its trace: its own span there.
+    pub(super) context: Option<Context>,
+}
+
+impl Sent {
+    pub(super) fn now(id: Uuid) -> Self {
+        Self { id, at: Instant::now(), context: trace::current().map(Context::child) }
+    }
 }
 
 impl Call<'_> {
@@ -75,14 +91,17 @@ impl Graph {
     }
 
     async fn exchange(&self, call: &Call<'_>, token: &Token, deadline: Instant) -> Ending {
-        let started = Instant::now();
+        let sent = Sent::now(call.id);
         let mut request = self
             .http
             .request(call.method.clone(), call.url.clone())
-            .timeout(deadline.saturating_duration_since(started))
+            .timeout(deadline.saturating_duration_since(sent.at))
             .header("client-request-id", call.id.to_string())
             .header(ACCEPT, "application/json")
             .bearer_auth(token.secret.expose_secret());
+        if let Some(context) = sent.context {
+            request = request.header("traceparent", context.to_string());
+        }
         request = match call.body {
             Some(body) => request.json(body),
             None if call.method == Method::POST => request.header(CONTENT_LENGTH, 0),
@@ -101,29 +120,30 @@ impl Graph {
                 (Err(broken), broken.status())
             }
         };
-        self.note(call.operation, call.id, &ending, status, started, percentage);
+        self.note(call.operation, &sent, &ending, status, percentage);
         ending
     }
 
-    /// Counts a request or an item of a batch that was sent then, keeps the wait that it asks for, and learns from the
+    /// Counts a request or an item of a batch, keeps the wait that it asks for, and learns from the
     /// share of the limit that it tells.
     pub(super) fn note(
         &self,
         operation: Operation,
-        id: Uuid,
+        sent: &Sent,
         ending: &Ending,
         status: Status,
-        sent: Instant,
         percentage: Option<f64>,
     ) {
-        (self.observer)(Observed::Call { operation, status, seconds: sent.elapsed().as_secs_f64() });
+        let Sent { id, at, context } = *sent;
+        let seconds = at.elapsed().as_secs_f64();
+        (self.observer)(Observed::Call { operation, status, seconds, id: Some(id), context });
         match ending.as_ref().map(|answer| (answer, fault::asks_to_wait(answer))) {
-            Ok((_, Some(wait))) => self.gate.asked(sent, wait),
-            Ok((answer, None)) if answer.status < 500 => self.gate.served(sent, percentage),
-            Ok(_) | Err(_) => self.gate.failed(sent),
+            Ok((_, Some(wait))) => self.gate.asked(at, wait),
+            Ok((answer, None)) if answer.status < 500 => self.gate.served(at, percentage),
+            Ok(_) | Err(_) => self.gate.failed(at),
         }
         if !matches!(ending, Ok(answer) if answer.is_good()) {
-            debug!(operation = operation.name(), %status, call = %id, "graph call failed");
+            debug!(operation = operation.name(), %status, client_request_id = %id, "graph call failed");
         }
     }
 

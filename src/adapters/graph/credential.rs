@@ -66,7 +66,8 @@ impl Credential {
                 (Err(broken), broken.status())
             }
         };
-        observer(Observed::Call { operation: Operation::Token, status, seconds: started.elapsed().as_secs_f64() });
+        let seconds = started.elapsed().as_secs_f64();
+        observer(Observed::Call { operation: Operation::Token, status, seconds, id: None, context: None });
         let managed = matches!(self.proof, Proof::ManagedIdentity(_));
         match ending {
             Ok(answer) => grant(&answer, Timestamp::now())

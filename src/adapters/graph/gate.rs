@@ -189,7 +189,7 @@ impl Gate {
         let seconds = (now + wait).duration_since(before).as_secs_f64();
         // Calls that were under way together lengthen a hold by little, one after the other.
         if seconds >= 0.5 {
-            info!(seconds = wait.as_secs_f64(), "graph asks to wait");
+            info!(retry_after_seconds = wait.as_secs_f64(), "graph asks to wait");
         }
         (self.observer)(Observed::Hold { seconds, until });
     }

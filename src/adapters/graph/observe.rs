@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::trace::Context;
+
 /// Hears of every call. It is called in passing and must not block.
 pub type Observer = Arc<dyn Fn(Observed) + Send + Sync>;
 
@@ -19,6 +21,10 @@ pub enum Observed {
         status: Status,
         /// How long it took, in seconds; for an item, how long its batch took.
         seconds: f64,
+        /// Its `client-request-id`, where it has one.
+        id: Option<Uuid>,
+        /// What it said of its trace, if a job made it.
+        context: Option<Context>,
     },
     /// A token was asked for.
     TokenRefresh {
