@@ -58,15 +58,6 @@ impl Broker {
         }
     }
 
-    /// Where the management API of a broker of our own is; its administrator is the user of the url.
-    pub fn management(&self) -> String {
-        let Some(Node::Container { name, .. }) = &self.node else { panic!("the management API needs a Docker engine") };
-        let address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
-        let done = Command::new("docker").args(["inspect", "--format", address, name]).output().expect("docker runs");
-        assert!(done.status.success(), "no address: {}", String::from_utf8_lossy(&done.stderr));
-        format!("{}:15672", String::from_utf8_lossy(&done.stdout).trim())
-    }
-
     /// Runs `rabbitmqctl` against a broker of our own.
     pub fn control(&self, arguments: &[&str]) {
         let mut command = match self.node.as_ref().expect("a broker of our own") {
@@ -85,10 +76,11 @@ impl Broker {
         assert!(done.status.success(), "rabbitmqctl {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
-    /// The root of the management API: `MFA_TEST_MANAGEMENT_URL`, else that of a container of our own.
-    #[allow(dead_code, reason = "for tests/itsm")]
+    /// The root of the management API: `MFA_TEST_MANAGEMENT_URL` for a broker that is not ours, else that of our container.
     pub fn management(&self) -> String {
-        if let Ok(url) = std::env::var("MFA_TEST_MANAGEMENT_URL") {
+        if self.node.is_none()
+            && let Ok(url) = std::env::var("MFA_TEST_MANAGEMENT_URL")
+        {
             return url;
         }
         let Some(Node::Container { name, .. }) = &self.node else {
