@@ -76,9 +76,11 @@ impl Broker {
         assert!(done.status.success(), "rabbitmqctl {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
-    /// The root of the management API: `MFA_TEST_MANAGEMENT_URL`, else that of a container of our own.
+    /// The root of the management API: `MFA_TEST_MANAGEMENT_URL` for a broker that is not ours, else that of our container.
     pub fn management(&self) -> String {
-        if let Ok(url) = std::env::var("MFA_TEST_MANAGEMENT_URL") {
+        if self.node.is_none()
+            && let Ok(url) = std::env::var("MFA_TEST_MANAGEMENT_URL")
+        {
             return url;
         }
         let Some(Node::Container { name, .. }) = &self.node else {

@@ -77,10 +77,7 @@ impl SetUp {
         longest_message(&broker, 131_072);
         // The management API hears of queues sooner, of those that are declared from now on.
         broker.control(&["eval", "application:set_env(rabbit, quorum_tick_interval, 500)."]);
-        stage.set(
-            "BROKER__MANAGEMENT_URL",
-            &broker.management().replace("://", &format!("://guest:{BROKER_PASSWORD}@")),
-        );
+        stage.set("BROKER__MANAGEMENT_URL", &management_url(&broker, "guest", BROKER_PASSWORD));
         stage.set("POLICY__PROTECTED_USERS", "breakglass@contoso.test");
         let mut set_up = Self { stage, broker, _tenant: directory };
         set_up.administer(Method::PUT, "users/worker", json!({"password": BROKER_PASSWORD, "tags": ""})).await;
@@ -164,6 +161,11 @@ impl SetUp {
         let kept = |(name, _): &(String, _)| name.starts_with("ledger") || name.starts_with("audit");
         entries.map(file).filter(kept).map(|(name, path)| (name, std::fs::read(path).unwrap())).collect()
     }
+}
+
+/// The management API as a user reaches it.
+fn management_url(broker: &Broker, user: &str, password: &str) -> String {
+    broker.management().replacen("http://", &format!("http://{user}:{password}@"), 1)
 }
 
 /// Sets what a start of the broker reads from its configuration.
@@ -456,12 +458,9 @@ async fn no_management(set_up: &mut SetUp) {
 }
 
 async fn management(set_up: &mut SetUp) {
-    let wrong = set("broker.management_url", set_up.broker.management().replace("://", "://guest:x@"));
+    let wrong = set("broker.management_url", management_url(&set_up.broker, "guest", "x"));
     check(set_up, &wrong).assert_broken("management", "fail", &["broker.management"], "broker.management_url");
-    let none = set(
-        "broker.management_url",
-        set_up.broker.management().replace("://", &format!("://worker:{BROKER_PASSWORD}@")),
-    );
+    let none = set("broker.management_url", management_url(&set_up.broker, "worker", BROKER_PASSWORD));
     check(set_up, &none).assert_broken("no tag", "fail", &["broker.management"], "the tag `management`");
     let pattern = format!("^{}[.]requests[.]tickets$", set_up.stage.queues.prefix);
     let policy = json!({"pattern": pattern, "definition": {"message-ttl": 86_400_000}, "apply-to": "queues"});
