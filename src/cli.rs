@@ -69,6 +69,14 @@ pub enum Command {
     /// Reads and proves the audit trail
     #[command(subcommand)]
     Audit(Audit),
+    /// Asks the worker on this machine whether it is well; exits with 1 if not
+    ///
+    /// It asks at `admin.listen` of its own settings, over loopback where the worker listens everywhere.
+    Health {
+        /// Asks whether work can be taken, not only whether the worker is alive
+        #[arg(long)]
+        ready: bool,
+    },
     /// Prints a JSON Schema (2020-12)
     Schema {
         /// Which one
@@ -268,7 +276,7 @@ impl Command {
             Self::Worker | Self::Check(_) => Some(Needs::WORKER),
             Self::Run(_) => Some(Needs::RUN),
             Self::Submit(_) | Self::DeadLetters(_) => Some(Needs::SUBMIT),
-            Self::Audit(_) | Self::Config(_) => Some(Needs::LEDGER),
+            Self::Audit(_) | Self::Config(_) | Self::Health { .. } => Some(Needs::LEDGER),
             Self::Demo | Self::Simulator(_) | Self::Schema { .. } => None,
             Self::Man { .. } | Self::Completions { .. } => None,
         }
@@ -313,6 +321,7 @@ mod tests {
             "mfa-reset dead-letters replay 0123abcd 0123abcdef --by sam --note why",
             "mfa-reset dead-letters replay --all --by sam",
             "mfa-reset dead-letters discard --reason malformed --ticket INC1 --dry-run",
+            "mfa-reset health --ready --set admin.listen=0.0.0.0:9464",
             "mfa-reset schema result",
             "mfa-reset config show",
             "mfa-reset check",

@@ -89,13 +89,14 @@ async fn run(command: &Command, config: Option<&Config>) -> anyhow::Result<bool>
         (Command::Audit(audit), Some(config)) => commands::audit::run(config, audit, &mut out).await,
         (Command::Check(args), Some(config)) => commands::check::run(config, args, &mut out).await,
         (Command::Config(_), Some(config)) => commands::config::show(config, &mut out).map(|()| true),
+        (Command::Health { ready }, Some(config)) => commands::health::run(config, *ready, &mut out).await,
         (Command::Demo, _) => commands::demo::run(&mut out, stop_signal()?).await.map(|()| true),
         (Command::Simulator(args), _) => commands::simulator::run(args, stop_signal()?).await.map(|()| true),
         (Command::Man { directory }, _) => commands::man::write(directory.as_deref(), &mut out).map(|()| true),
         (Command::Completions { shell }, _) => commands::completions::print(*shell, &mut out).map(|()| true),
         (Command::Schema { name }, _) => commands::schema::print(*name, &mut out).map(|()| true),
         (Command::Worker | Command::Run(_) | Command::Submit(_) | Command::Audit(_), None)
-        | (Command::DeadLetters(_) | Command::Config(_) | Command::Check(_), None) => {
+        | (Command::DeadLetters(_) | Command::Config(_) | Command::Check(_) | Command::Health { .. }, None) => {
             anyhow::bail!("this command reads settings")
         }
     }

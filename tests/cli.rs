@@ -290,3 +290,41 @@ fn commands(directory: &TempDir) -> Vec<String> {
     assert!(names.len() >= 11, "{names:?}");
     names
 }
+
+#[test]
+fn health_says_how_the_worker_beside_it_is() {
+    let directory = TempDir::new().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Listening everywhere, as in a container, and asked over loopback.
+    let listen = format!("admin.listen=0.0.0.0:{port}");
+    let health = |more: &[&str]| {
+        let done = run(&directory, &[&["health", "--set", &listen], more].concat());
+        (done.status.code(), text(&done.stdout))
+    };
+    let nobody = (Some(1), format!("http://127.0.0.1:{port}/livez: nobody answers\n"));
+    assert_eq!(health(&[]), nobody, "and no setting is required");
+
+    // With nothing but a broker that is away, it is alive and not ready.
+    let mut command = program(&directory, &["worker", "--set", &listen, "--set", "policy.producers=itsm"]);
+    let broker = ("MFA_RESET_BROKER__URL", "amqp://u:p@127.0.0.1:9");
+    let worker = command.envs(settings("http://127.0.0.1:9")).envs([broker]).stderr(Stdio::null()).spawn().unwrap();
+    let worker = Worker(worker);
+    let alive = (Some(0), "200 {\"alive\":true}\n".to_owned());
+    let asked = std::iter::repeat_with(|| health(&[])).take(600).find(|told| *told != nobody);
+    assert_eq!(asked, Some(alive));
+    let (code, told) = health(&["--ready"]);
+    assert!(code == Some(1) && told.starts_with("503 {") && told.contains("\"publisher\":false"), "{told}");
+    drop(worker);
+    assert_eq!(health(&[]), nobody);
+    assert_eq!(run(&directory, &["health", "--set", "admin.listen=here"]).status.code(), Some(64));
+}
+
+/// A worker, killed by its number at the end.
+struct Worker(Child);
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -8,6 +8,7 @@ pub mod config;
 pub mod dead_letters;
 pub mod demo;
 mod demo_tickets;
+pub mod health;
 pub mod man;
 pub mod run;
 pub mod schema;

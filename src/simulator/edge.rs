@@ -45,6 +45,8 @@ impl Shared {
 pub fn router(shared: Shared) -> Router {
     Router::new()
         .nest("/_simulator", control::router())
+        // Whoever looks after a worker can look after this in the same way.
+        .route("/livez", get(async || "simulating"))
         .route("/{tenant}/oauth2/v2.0/token", post(token))
         .route("/metadata/identity/oauth2/token", get(virtual_machine))
         .route("/msi/token", get(app_service))
