@@ -58,8 +58,8 @@ impl Broker {
         }
     }
 
-    /// Runs `rabbitmqctl` against a broker of our own.
-    pub fn control(&self, arguments: &[&str]) {
+    /// Runs `rabbitmqctl` against a broker of our own, and gives what it printed.
+    pub fn control(&self, arguments: &[&str]) -> String {
         let mut command = match self.node.as_ref().expect("a broker of our own") {
             Node::Container { name, .. } => {
                 let mut command = Command::new("docker");
@@ -74,6 +74,21 @@ impl Broker {
         };
         let done = command.args(arguments).output().expect("rabbitmqctl runs");
         assert!(done.status.success(), "rabbitmqctl {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    /// Imports a file of definitions.
+    pub fn import(&self, definitions: &Path) {
+        let path = definitions.to_str().unwrap();
+        match self.node.as_ref().expect("a broker of our own") {
+            Node::Container { name, .. } => {
+                let inside = "/tmp/definitions.json";
+                let done = Command::new("docker").args(["cp", path, &format!("{name}:{inside}")]).output().unwrap();
+                assert!(done.status.success(), "docker cp: {}", String::from_utf8_lossy(&done.stderr));
+                self.control(&["import_definitions", inside]);
+            }
+            Node::Private { .. } => drop(self.control(&["import_definitions", path])),
+        }
     }
 
     /// The root of the management API: `MFA_TEST_MANAGEMENT_URL` for a broker that is not ours, else that of our container.

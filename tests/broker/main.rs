@@ -24,6 +24,7 @@ mod stage;
 mod check;
 mod crashes;
 mod dead_letters;
+mod definitions;
 mod disk;
 mod deferrals;
 mod flow;
