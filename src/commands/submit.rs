@@ -4,7 +4,7 @@ use std::io::{Read, Write, stdin};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 
 use super::run::is_bad;
@@ -24,15 +24,18 @@ pub async fn run(config: &Config, args: &cli::Submit, out: &mut (dyn Write + Sen
             correlation_id: Some(Uuid::new_v4().to_string()),
         })
         .collect();
-    let deadline = Instant::now() + args.timeout;
-    let client = timeout_at(deadline, Client::open(&assemble::broker(config))).await;
+    let client = timeout(args.timeout, Client::open(&assemble::broker(config))).await;
     let client = client.map_err(|_| late("no answer in time"))?.map_err(away)?;
     let mut results = if args.wait { Some(client.results().await.map_err(away)?) } else { None };
-    for submission in &waiting {
-        let submitted =
-            timeout_at(deadline, client.submit(submission)).await.map_err(|_| late("no confirm in time"))?;
+    for (number, submission) in waiting.iter().enumerate() {
+        if number > 0 {
+            sleep(args.pause).await;
+        }
+        let submitted = timeout(args.timeout, client.submit(submission)).await;
+        let submitted = submitted.map_err(|_| late("no confirm in time"))?;
         submitted.map_err(|error| Unreachable { what: "the broker", why: error.to_string() })?;
     }
+    let deadline = Instant::now() + args.timeout;
     let mut good = true;
     while let (Some(results), false) = (&mut results, waiting.is_empty()) {
         let answer = timeout_at(deadline, results.next()).await;
