@@ -111,18 +111,31 @@ async fn a_request_goes_its_way_with_nobody_permitted_to_declare(broker: &Broker
     assert_eq!(outcomes, ["rejected", "succeeded"]);
     assert!(channel.basic_get("mfa.audit".into(), taken()).await.unwrap().is_some(), "the trail");
 
-    // Who waits for results needs more, as deploy/README.md says.
+    who_waits_for_results_needs_more(broker, &stage);
+    an_operator_looks_and_discards(broker, &mut stage).await;
+    stage.finish().await;
+}
+
+/// As much as deploy/README.md says.
+fn who_waits_for_results_needs_more(broker: &Broker, stage: &Stage) {
     let waits = ["^mfa\\.wait\\.", "^mfa\\.(requests|wait\\..*)$", "^mfa\\.(results|wait\\..*)$"];
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/README.md")).unwrap();
     assert!(waits.iter().all(|words| readme.contains(&format!("`{words}`"))));
     broker.control(&["add_user", "waiter", BROKER_PASSWORD]);
     broker.control(&[&["set_permissions", "--vhost", "mfa", "waiter"], &waits[..]].concat());
+    let file = stage.directory.path().join("waited");
     std::fs::write(&file, request("waited", 2, "all").to_string()).unwrap();
-    let wait = |flag: &str| stage.command(&["submit", "--wait", file.to_str().unwrap(), "--set", flag]);
-    assert_eq!(wait(&asks).status.code(), Some(69), "the submitter may declare no queue to wait at");
-    let waited = wait(&asks.replace("submitter", "waiter"));
+    let wait = |user: &str| {
+        let asks = format!("broker.url={}", url(broker, user));
+        stage.command(&["submit", "--wait", file.to_str().unwrap(), "--set", &asks])
+    };
+    assert_eq!(wait("submitter").status.code(), Some(69), "the submitter may declare no queue to wait at");
+    let waited = wait("waiter");
     assert!(String::from_utf8_lossy(&waited.stdout).contains("\"request_id\":\"waited\""), "{waited:?}");
+}
 
+async fn an_operator_looks_and_discards(broker: &Broker, stage: &mut Stage) {
+    one_dead_letter(stage).await;
     let looks = format!("broker.url={}", url(broker, "operator"));
     let listed = stage.command(&["dead-letters", "list", "--json", "--set", &looks]);
     assert!(String::from_utf8_lossy(&listed.stdout).contains("malformed"), "{listed:?}");
@@ -132,9 +145,14 @@ async fn a_request_goes_its_way_with_nobody_permitted_to_declare(broker: &Broker
     assert!(!replayed.status.success(), "{replayed:?}");
     let replayed = stage.command(&replay[..5]);
     assert!(String::from_utf8_lossy(&replayed.stdout).contains("replayed: 1"), "{replayed:?}");
+    one_dead_letter(stage).await;
     let discarded = stage.command(&["dead-letters", "discard", "--all", "--by", "sam", "--set", &looks]);
     assert!(String::from_utf8_lossy(&discarded.stdout).contains("discarded: 1"), "{discarded:?}");
-    stage.finish().await;
+}
+
+async fn one_dead_letter(stage: &mut Stage) {
+    until(Duration::from_secs(30), "it is a dead letter", async || stage.queues.waiting("dead-letters").await == 1)
+        .await;
 }
 
 fn taken() -> BasicGetOptions {
