@@ -164,7 +164,7 @@ pub struct Submit {
     #[arg(long, value_enum, default_value = "tickets")]
     pub lane: LaneName,
     /// How long to wait between two requests, such as 2s, to spread them over time
-    #[arg(long, value_name = "TIME", default_value = "0", value_parser = time)]
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = time, conflicts_with = "wait")]
     pub pause: Duration,
     /// How long to wait for each answer of the broker and, with --wait, for results after the last request
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = time)]
@@ -314,7 +314,8 @@ mod tests {
             "mfa-reset --config a.toml run requests.jsonl",
             "mfa-reset demo",
             "mfa-reset simulator --listen 127.0.0.1:8088 --users 10 --seed 7 --tenant t.json --latency 50ms --rate 50",
-            "mfa-reset submit --wait --lane batch --pause 2s --timeout 2m -",
+            "mfa-reset submit --wait --lane batch --timeout 2m -",
+            "mfa-reset submit --pause 2s -",
             "mfa-reset audit verify",
             "mfa-reset audit verify a.jsonl --checkpoints c.jsonl --public-key k.pem",
             "mfa-reset audit export --ticket INC1",

@@ -5,7 +5,7 @@
 //! all attempts at it are one trace, whichever worker makes them and however its copies travel. It counts as sampled only
 //! where this process exports spans, so that nobody looks for spans that are nowhere. `tracestate` is not carried.
 //!
-//! Spans are ended here and leave by `sink`, which there is only with the feature `otlp`; without it they are never built.
+//! Spans are ended here and leave by `sink`, which there is only with the feature `otlp`; without it none is kept.
 
 #[cfg(feature = "otlp")]
 pub mod otlp;

@@ -21,6 +21,8 @@ use crate::metrics::{Backlog, Metrics};
 
 /// How often leases are renewed, a third of their length, and the ledger is tried.
 const RENEWAL: Duration = Duration::from_secs(5);
+/// How often open jobs are counted: a batch may leave many, and nobody writes meanwhile.
+const COUNTING: Duration = Duration::from_secs(30);
 /// How often the topology is looked over while messages are refused.
 const MENDING: Duration = Duration::from_secs(30);
 /// How long the ledger may take to answer before it counts as away.
@@ -65,7 +67,7 @@ async fn turns(
 ) {
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut known = Known { probed: None, signed: Instant::now(), records: 0 };
+    let mut known = Known { probed: None, counted: None, signed: Instant::now(), records: 0 };
     loop {
         tokio::select! {
             _ = second.tick() => {}
@@ -82,6 +84,7 @@ async fn turns(
 /// What one turn of [`keep`] leaves to the next.
 struct Known {
     probed: Option<Instant>,
+    counted: Option<Instant>,
     signed: Instant,
     records: u64,
 }
@@ -90,6 +93,9 @@ async fn turn(shared: &Shared, metrics: &Metrics, health: &Health, checkpoint_in
     if known.probed.is_none_or(|probed| probed.elapsed() >= RENEWAL) {
         known.probed = Some(Instant::now());
         health.set_ledger(shared.ledger.is_writable().await);
+    }
+    if known.counted.is_none_or(|counted| counted.elapsed() >= COUNTING) {
+        known.counted = Some(Instant::now());
         open_jobs(shared, metrics).await;
     }
     if known.signed.elapsed() >= checkpoint_interval {
@@ -150,7 +156,6 @@ pub async fn checkpoint(shared: &Shared, metrics: &Metrics) {
     }
 }
 
-/// Less often than the other gauges: a batch may leave many to be counted.
 async fn open_jobs(shared: &Shared, metrics: &Metrics) {
     for lane in Lane::ALL {
         if let Ok((pending, oldest)) = shared.ledger.open_jobs(lane, Timestamp::now()).await {

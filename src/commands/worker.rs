@@ -1,5 +1,6 @@
 //! `mfa-reset worker`: serves the queues until a signal, then drains.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ use crate::worker::{self, Worker};
 /// How long the last checkpoint and the goodbye to the ledger may take, on top of the drain: a part of the grace period.
 const CLOSING_SHARE: f64 = 0.1;
 
+/// How long a ledger may take to open: tables may have to be changed. A network may swallow every word without an error.
+const OPENING: Duration = Duration::from_secs(300);
+
 /// Opens the ledger as soon as it can be had: it may be away, or another worker may still hold it. `None` if stopped
 /// meanwhile.
 async fn open(
@@ -30,12 +34,12 @@ async fn open(
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<Process>> {
     loop {
-        health.beat();
-        let opening = Process::open(config, metrics.clone(), health.clone());
+        let opening = timeout(OPENING, Process::open(config, metrics.clone(), health.clone()));
         let opened = tokio::select! {
-            opened = opening => opened,
-            // A database that is slow to answer keeps nobody from stopping.
+            opened = opening => opened.unwrap_or_else(|_| Err(silent().into())),
+            // A database that is slow to answer keeps nobody from stopping, and is no reason to kill the worker.
             () = stop.cancelled() => return Ok(None),
+            never = keep_beating(health) => match never {},
         };
         match opened {
             Err(error) if is_passing(&error) => warn!(error = %format!("{error:#}"), "waiting for the ledger"),
@@ -45,6 +49,17 @@ async fn open(
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
             () = stop.cancelled() => return Ok(None),
         }
+    }
+}
+
+fn silent() -> Unreachable {
+    Unreachable { what: "the ledger", why: format!("it did not open within {} s", OPENING.as_secs()) }
+}
+
+async fn keep_beating(health: &Health) -> Infallible {
+    loop {
+        health.beat();
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

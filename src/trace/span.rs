@@ -74,7 +74,7 @@ impl Span {
             Some(queue) => (Role::Consumer, format!("process {queue}")),
             None => (Role::Internal, "process".to_owned()),
         };
-        let mut span = Self::begin(parent, true, role, name);
+        let mut span = Self::begin(parent.child(), parent, true, role, name);
         span.note("mfa_reset.request.id", key.to_string());
         if let Some(queue) = queue {
             span.messaging("process", "process", queue);
@@ -85,8 +85,7 @@ impl Span {
     /// A call that ended just now and took so long, where spans are kept; `context` is what the call said of its trace.
     pub fn call(context: Context, operation: &str, took: Duration) -> Option<Self> {
         sink()?;
-        let mut span = Self::begin(current()?, false, Role::Client, format!("graph {operation}"));
-        span.context = context;
+        let mut span = Self::begin(context, current()?, false, Role::Client, format!("graph {operation}"));
         span.began = span.began.saturating_sub(took).unwrap_or(span.began);
         span.note("mfa_reset.graph.operation", operation);
         Some(span)
@@ -97,25 +96,16 @@ impl Span {
         let (key, parent) = (event.routing_key.as_str(), current().filter(|context| context.is_sampled())?);
         sink()?;
         let destination = format!("{exchange}:{key}");
-        let mut span = Self::begin(parent, false, Role::Producer, format!("publish {destination}"));
+        let mut span = Self::begin(parent.child(), parent, false, Role::Producer, format!("publish {destination}"));
         span.messaging("publish", "send", &destination);
         span.note("messaging.rabbitmq.destination.routing_key", key);
         span.note("messaging.message.id", event.id.to_string());
         Some(span)
     }
 
-    fn begin(parent: Context, parent_is_remote: bool, role: Role, name: String) -> Self {
+    fn begin(context: Context, parent: Context, parent_is_remote: bool, role: Role, name: String) -> Self {
         let (attributes, began) = (Vec::new(), Timestamp::now());
-        Self {
-            context: parent.child(),
-            parent: parent.span,
-            parent_is_remote,
-            role,
-            name,
-            began,
-            attributes,
-            error: None,
-        }
+        Self { context, parent: parent.span, parent_is_remote, role, name, began, attributes, error: None }
     }
 
     fn messaging(&mut self, name: &str, kind: &str, destination: &str) {

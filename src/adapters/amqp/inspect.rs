@@ -49,6 +49,11 @@ impl Inspection {
         self.access.place()
     }
 
+    /// The virtual host.
+    pub fn vhost(&self) -> &str {
+        self.access.vhost()
+    }
+
     /// The broker user.
     pub fn user(&self) -> &str {
         self.access.user()

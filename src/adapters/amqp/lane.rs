@@ -36,7 +36,8 @@ struct Pipe {
 struct Running {
     tag: ShortString,
     stopping: CancellationToken,
-    pump: JoinHandle<()>,
+    /// None while the broker has not answered yet.
+    pump: Option<JoinHandle<()>>,
 }
 
 impl Tap {
@@ -70,13 +71,15 @@ impl Tap {
             return Ok(());
         }
         let tag = ShortString::from(format!("mfa-reset-{}", self.pipe.lane.name()));
+        let stopping = CancellationToken::new();
+        // Before the answer: whoever is told to stop meanwhile has a consumer to cancel.
+        *running = Some(Running { tag: tag.clone(), stopping: stopping.clone(), pump: None });
         let options = BasicConsumeOptions::default();
         let consuming = self.channel.basic_consume(self.queue.clone(), tag.clone(), options, FieldTable::default());
         let consumer = answer(format!("consuming {}", self.queue), consuming).await;
         let consumer = consumer.map_err(|error| self.lost(&error.to_string()))?;
-        let stopping = CancellationToken::new();
         let pump = tasks.spawn(pump(consumer, Arc::clone(&self.pipe), stopping.clone()));
-        *running = Some(Running { tag, stopping, pump });
+        *running = Some(Running { tag, stopping, pump: Some(pump) });
         Ok(())
     }
 
@@ -88,9 +91,12 @@ impl Tap {
         let cancelling = self.channel.basic_cancel(current.tag.clone(), BasicCancelOptions::default());
         let cancelled = answer(format!("cancelling {}", self.queue), cancelling).await;
         cancelled.map_err(|error| self.lost(&error.to_string()))?;
-        let pumped = timeout(ANSWER, &mut current.pump).await;
+        let pumped = match &mut current.pump {
+            Some(pump) => timeout(ANSWER, pump).await.map(|_| ()),
+            None => Ok(()),
+        };
         *running = None;
-        pumped.map_err(|_| self.lost("a cancelled consumer did not end")).map(|_| ())
+        pumped.map_err(|_| self.lost("a cancelled consumer did not end"))
     }
 
     /// Waits until what was acknowledged has reached the queue, so that none of it comes again when the session ends.

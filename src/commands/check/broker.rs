@@ -18,20 +18,21 @@ const WRITTEN: [&str; 4] = ["retry", "results", "audit", "dead-letters"];
 const READ: [&str; 2] = ["requests.tickets", "requests.batch"];
 
 /// Looks at it.
-pub async fn look(config: &Config, report: &mut Report<'_>) -> anyhow::Result<()> {
+pub async fn look(config: &Config, report: &mut Report<'_>) {
     let settings = assemble::broker(config);
     let broker = match Inspection::open(&settings).await {
         Ok(broker) => broker,
         Err(error) => return report.add(away(&error)),
     };
     let (place, user) = (broker.place(), broker.user().to_owned());
-    report.add(Finding::ok("broker.reach", format!("{place}, as {user}")))?;
-    report.add(encryption(broker.is_private()))?;
-    report.add(version(broker.product()))?;
-    let found = inside(&broker, config, &settings, report).await?;
+    report.add(Finding::ok("broker.reach", format!("{place}, as {user}")));
+    report.add(encryption(broker.is_private()));
+    report.add(version(broker.product()));
+    if let Err(error) = inside(&broker, config, &settings, report).await {
+        // The connection broke, or the broker fell silent.
+        report.add(away(&error));
+    }
     broker.close().await;
-    // The connection broke, or the broker fell silent.
-    found.or_else(|error| report.add(away(&error)))
 }
 
 fn away(error: &SessionError) -> Finding {
@@ -59,8 +60,9 @@ fn encryption(private: bool) -> Finding {
 
 fn version(product: Option<(String, String)>) -> Finding {
     const CHECK: &str = "broker.version";
+    const KNOWN: &str = "see that it is RabbitMQ 3.10 to 4.3: nothing else was tried";
     let Some((name, version)) = product else {
-        return Finding::warn(CHECK, "the broker does not tell its version", "see that it is RabbitMQ 3.10 to 4.3");
+        return Finding::warn(CHECK, "the broker does not tell its version", KNOWN);
     };
     let told = format!("{name} {version}");
     let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
@@ -76,36 +78,27 @@ fn version(product: Option<(String, String)>) -> Finding {
             Finding::warn(CHECK, told, mend)
         }
         Some(_) => Finding::ok(CHECK, told),
-        None => Finding::warn(CHECK, told, "see that it is RabbitMQ 3.10 to 4.3: nothing else was tried"),
+        None => Finding::warn(CHECK, told, KNOWN),
     }
 }
 
-/// Everything behind the door. The outer error is that nothing can be printed, the inner one that the broker is lost.
+/// Everything behind the door.
 async fn inside(
     broker: &Inspection,
     config: &Config,
     settings: &Settings,
     report: &mut Report<'_>,
-) -> anyhow::Result<Result<(), SessionError>> {
-    let parts = match Parts::find(broker, settings).await {
-        Ok(parts) => parts,
-        Err(error) => return Ok(Err(error)),
-    };
-    report.add(queues::topology(&parts, settings))?;
-    let permissions = match permissions(broker, settings).await {
-        Ok(found) => found,
-        Err(error) => return Ok(Err(error)),
-    };
+) -> Result<(), SessionError> {
+    let parts = Parts::find(broker, settings).await?;
+    report.add(queues::topology(&parts, settings));
+    let permissions = permissions(broker, settings).await?;
     let may_write = permissions.status == Status::Ok;
-    report.add(permissions)?;
+    report.add(permissions);
     if may_write && parts.exchanges.contains(&"results") {
-        match message_size(broker).await {
-            Ok(found) => report.add(found)?,
-            Err(error) => return Ok(Err(error)),
-        }
+        report.add(message_size(broker).await?);
     }
-    policies::look(config, settings, &parts, report).await?;
-    Ok(Ok(()))
+    policies::look(config, settings, &parts, report).await;
+    Ok(())
 }
 
 async fn permissions(broker: &Inspection, settings: &Settings) -> Result<Finding, SessionError> {
@@ -124,10 +117,12 @@ async fn permissions(broker: &Inspection, settings: &Settings) -> Result<Finding
     if lacking.is_empty() {
         return Ok(Finding::ok(CHECK, "the user may publish and consume where the worker does"));
     }
-    let (user, lacking) = (broker.user(), lacking.join(", "));
+    let (user, lacking, prefix) = (broker.user(), lacking.join(", "), settings.prefix.replace('.', "[.]"));
+    let configure = if settings.declare { format!("^{prefix}[.]") } else { "^$".to_owned() };
     let mend = format!(
-        "let {user} do so with `rabbitmqctl set_permissions -p VHOST {user} CONFIGURE WRITE READ`, each a regular \
-         expression such as '^mfa[.]'; topic permissions must let it pass, too"
+        "rabbitmqctl set_permissions -p '{}' {user} '{configure}' '^{prefix}[.](requests|retry|results|audit|dead-letters)$' \
+         '^{prefix}[.](requests[.](tickets|batch)|dead-letters)$'; topic permissions must let it pass, too",
+        broker.vhost()
     );
     Ok(Finding::fail(CHECK, format!("the user lacks {lacking}"), mend))
 }

@@ -41,26 +41,33 @@ pub async fn look(config: &Config, report: &mut Report<'_>) -> anyhow::Result<()
     let settings = assemble::graph_settings(config, [0; 32], Arc::new(|_| {}))?;
     let graph = match Graph::new(settings) {
         Ok(graph) => graph,
-        Err(error) => return report.add(set_up(error)),
+        Err(error) => {
+            report.add(set_up(error));
+            return Ok(());
+        }
     };
-    let reached = reach(config, &graph, report).await?;
+    let reached = reach(config, &graph, report).await;
     if let Err(fault) = graph.sign_in().await {
-        return report.add(no_token(config, &fault, graph.token_trouble()));
+        report.add(no_token(config, &fault, graph.token_trouble()));
+        return Ok(());
     }
-    report.add(Finding::ok("graph.token", "the identity service grants a token"))?;
+    report.add(Finding::ok("graph.token", "the identity service grants a token"));
     match graph.granted().await {
         Ok(Some(granted)) => {
             for finding in permissions::judge(&granted, &config.policy.enabled_steps) {
-                report.add(finding)?;
+                report.add(finding);
             }
         }
         Ok(None) | Err(_) => report.add(Finding::warn(
             "graph.permissions",
             "the token cannot be read, which Microsoft allows itself: the permissions were not looked at",
             "compare the permissions of the application in Entra with the README",
-        ))?,
+        )),
     }
-    if reached { read(&graph, report).await } else { Ok(()) }
+    if reached {
+        read(&graph, report).await;
+    }
+    Ok(())
 }
 
 fn set_up(error: SetUpError) -> Finding {
@@ -69,11 +76,11 @@ fn set_up(error: SetUpError) -> Finding {
     Finding::fail("graph.reach", format!("{:#}", anyhow::Error::from(error)), mend)
 }
 
-async fn reach(config: &Config, graph: &Graph, report: &mut Report<'_>) -> anyhow::Result<bool> {
+async fn reach(config: &Config, graph: &Graph, report: &mut Report<'_>) -> bool {
     let endpoint = &config.graph.endpoint;
     match graph.clock_ahead().await {
         Ok(ahead) => {
-            report.add(Finding::ok("graph.reach", format!("{endpoint} answers")))?;
+            report.add(Finding::ok("graph.reach", format!("{endpoint} answers")));
             report.add(match ahead {
                 Some(ahead) => clock("graph.clock", "Graph's clock", ahead),
                 None => Finding::warn(
@@ -81,13 +88,13 @@ async fn reach(config: &Config, graph: &Graph, report: &mut Report<'_>) -> anyho
                     "Graph does not tell the time",
                     "look whether a proxy cuts the header Date, and at this machine's clock",
                 ),
-            })?;
-            Ok(true)
+            });
+            true
         }
         Err(status) => {
             let mend = format!("open the way to {endpoint}, by HTTPS_PROXY if it leads through a proxy");
-            report.add(Finding::fail("graph.reach", format!("{endpoint} does not answer: {status}"), mend))?;
-            Ok(false)
+            report.add(Finding::fail("graph.reach", format!("{endpoint} does not answer: {status}"), mend));
+            false
         }
     }
 }
@@ -125,7 +132,7 @@ fn no_token(config: &Config, fault: &Fault, trouble: Option<String>) -> Finding 
 }
 
 /// Reads users until one can be surveyed as the worker does before a reset: some may be out of everybody's reach.
-async fn read(graph: &Graph, report: &mut Report<'_>) -> anyhow::Result<()> {
+async fn read(graph: &Graph, report: &mut Report<'_>) {
     let users = match graph.some_users().await {
         Ok(users) => users,
         Err(fault) => {
@@ -137,24 +144,24 @@ async fn read(graph: &Graph, report: &mut Report<'_>) -> anyhow::Result<()> {
         let mend = "look whether graph.tenant_id is the right tenant";
         return report.add(Finding::warn("graph.user", "the tenant shows no user", mend));
     }
-    report.add(Finding::ok("graph.user", "a user can be read"))?;
+    report.add(Finding::ok("graph.user", "a user can be read"));
     let mut last = None;
     for user in &users {
         match graph.survey(Lane::Batch, user, &Trail::default()).await {
             Ok(facts) => {
-                report.add(methods(&facts))?;
+                report.add(methods(&facts));
                 return report.add(guard(&facts));
             }
             Err(fault) => last = Some((user, fault)),
         }
     }
-    let Some((user, fault)) = last else { return Ok(()) };
+    let Some((user, fault)) = last else { return };
     report.add(Finding::fail(
         "graph.methods",
         format!("the sign-in methods of {} users cannot be read, the last one {user}: {fault}", users.len()),
         "grant UserAuthenticationMethod.ReadWrite.All; look at the permissions above, whether these users are in a \
          restricted administrative unit, and at Microsoft's service health",
-    ))
+    ));
 }
 
 fn methods(facts: &Facts) -> Finding {

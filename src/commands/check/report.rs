@@ -1,6 +1,6 @@
 //! What was found: a line each as it becomes known, or one JSON document at the end.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use serde::Serialize;
 
@@ -65,34 +65,40 @@ pub struct Report<'a> {
     out: &'a mut (dyn Write + Send),
     json: bool,
     findings: Vec<Finding>,
+    told: io::Result<()>,
 }
 
 impl<'a> Report<'a> {
     /// Nothing is found yet.
     pub fn new(out: &'a mut (dyn Write + Send), json: bool) -> Self {
-        Self { out, json, findings: Vec::new() }
+        Self { out, json, findings: Vec::new(), told: Ok(()) }
     }
 
-    /// Tells it. Words of a broker or a server stay on their line.
-    pub fn add(&mut self, finding: Finding) -> anyhow::Result<()> {
-        if !self.json {
-            let status = match finding.status {
-                Status::Ok => "ok",
-                Status::Warn => "warn",
-                Status::Fail => "fail",
-            };
-            writeln!(self.out, "{status:<5} {:<20} {}", finding.check, plain(&finding.detail))?;
-            if let Some(mend) = &finding.mend {
-                writeln!(self.out, "{:26} mend: {}", "", plain(mend))?;
-            }
-            self.out.flush()?;
+    /// Tells it, unless something could not be told before.
+    pub fn add(&mut self, finding: Finding) {
+        if !self.json && self.told.is_ok() {
+            self.told = self.tell(&finding);
         }
         self.findings.push(finding);
-        Ok(())
     }
 
-    /// Ends it; `false` where something failed.
+    /// Words of a broker or a server stay on their line.
+    fn tell(&mut self, finding: &Finding) -> io::Result<()> {
+        let status = match finding.status {
+            Status::Ok => "ok",
+            Status::Warn => "warn",
+            Status::Fail => "fail",
+        };
+        writeln!(self.out, "{status:<5} {:<20} {}", finding.check, plain(&finding.detail))?;
+        if let Some(mend) = &finding.mend {
+            writeln!(self.out, "{:26} mend: {}", "", plain(mend))?;
+        }
+        self.out.flush()
+    }
+
+    /// Ends it; `false` where something failed. The error is that it could not be told.
     pub fn end(self) -> anyhow::Result<bool> {
+        self.told?;
         let status = self.findings.iter().map(|finding| finding.status).max().unwrap_or(Status::Ok);
         if self.json {
             let program = env!("CARGO_PKG_VERSION");
