@@ -31,8 +31,11 @@ class ServiceNow:
     """The few calls of the Table API that are needed."""
 
     def __init__(self, instance, user, password):
-        if not re.match(r"https://|http://(127\.0\.0\.1|localhost)[:/]", instance):
+        if not re.match(r"https://|http://(127\.0\.0\.1|localhost)(:\d+)?(/|$)", instance):
             raise SystemExit("--instance has to be https://")
+        if "^" in user:
+            raise SystemExit("--user may have no ^: it becomes part of a query")
+        self.user = user
         basic = base64.b64encode(f"{user}:{password}".encode()).decode()
         self.root = instance.rstrip("/") + "/api/now/table/"
         self.headers = {"Authorization": f"Basic {basic}", "Accept": "application/json", "Content-Type": "application/json"}
@@ -69,5 +72,6 @@ class ServiceNow:
         return found[0]
 
     def has_note(self, sys_id, event_id):
-        query = f"element_id={sys_id}^element=work_notes^valueLIKE{event_id}"
+        # What others write into the journal proves nothing.
+        query = f"element_id={sys_id}^element=work_notes^sys_created_by={self.user}^valueLIKEmfa-reset event {event_id}"
         return bool(self.call("GET", "sys_journal_field", sysparm_query=query, sysparm_fields="sys_id", sysparm_limit=1))

@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import threading
+import unicodedata
 from pathlib import Path
 
 import pika
@@ -20,8 +21,27 @@ import pika
 from servicenow import Refused, ServiceNow, Unavailable
 
 HERE = Path(__file__).parent
+# Anybody who may publish gets such an answer, for whatever ticket the message names: the ticket hears of it, in fixed words.
+UNPROVED = ("malformed", "producer_not_allowed", "id_reused", "unsupported_kind")
+UNPROVED_NOTE = "A request for an MFA reset that names this ticket was refused ({}). Nothing was done, and nothing shows that it was made here."
 log = logging.getLogger("write_back")
 stop = threading.Event()
+
+
+def clean(text):
+    """Text for a journal: no control characters but line breaks, no markup, nothing that looks like the id of an event."""
+    plain = "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp"))
+    plain = re.sub(r"\[(/?code)\]", r"(\1)", plain, flags=re.IGNORECASE).replace("<", "\u2039")
+    return re.sub("mfa-reset event", "mfa-reset's event", plain, flags=re.IGNORECASE)
+
+
+def unproved(data):
+    return data.get("outcome") == "rejected" or data["reason_code"] in UNPROVED
+
+
+def may_change(state, data, options):
+    expected = not options.only_from or state in options.only_from
+    return expected and state not in options.map["final"] and not unproved(data)
 
 
 def write_back(servicenow, options, event):
@@ -32,14 +52,19 @@ def write_back(servicenow, options, event):
     record = servicenow.ticket(options.table, data)
     if servicenow.has_note(record["sys_id"], event["id"]):
         return "was there"
-    change = {"work_notes": f"{data['work_note']}\n\nmfa-reset event {event['id']}"}
-    if record["state"] not in options.map["final"]:  # an unknown outcome, or a delay, changes no state
+    note = UNPROVED_NOTE.format(clean(data["reason_code"])) if unproved(data) else clean(data["work_note"])
+    change = {"work_notes": f"{note}\n\nmfa-reset event {event['id']}"}
+    if may_change(record["state"], data, options):  # an unknown outcome, or a delay, changes no state
         fields = options.map["outcomes"].get(data.get("outcome"), {}).get("fields", {})
-        change |= {name: value.replace("{summary}", data.get("summary", "")) for name, value in fields.items()}
+        change |= {name: value.replace("{summary}", clean(data.get("summary", ""))) for name, value in fields.items()}
     servicenow.call("PATCH", f"{options.table}/{record['sys_id']}", change, sysparm_fields="sys_id")
     if not servicenow.has_note(record["sys_id"], event["id"]):
         log.error("the note cannot be read back: may the user read sys_journal_field? Repeats make more notes until then")
     return "written"
+
+
+def private(path, flags):
+    return os.open(path, flags, 0o600)  # events are about people
 
 
 def settle(servicenow, options, body, sleep):
@@ -62,7 +87,7 @@ def settle(servicenow, options, body, sleep):
                 sleep(wait)
                 continue
             why = str(error)
-        with open(options.parked, "a", encoding="utf-8") as file:
+        with open(options.parked, "a", encoding="utf-8", opener=private) as file:
             file.write(json.dumps({"why": why, "body": body.decode(errors="replace")}) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -71,8 +96,15 @@ def settle(servicenow, options, body, sleep):
     return False
 
 
+def broker(options):
+    parameters = pika.URLParameters(options.broker_url_file.read_text().strip())
+    if not (parameters.ssl_options or options.allow_plain or parameters.host in ("127.0.0.1", "::1", "localhost")):
+        raise SystemExit("the broker's address has to be amqps://, or --allow-plain be given")
+    return parameters
+
+
 def consume(servicenow, options):
-    connection = pika.BlockingConnection(pika.URLParameters(options.broker_url_file.read_text().strip()))
+    connection = pika.BlockingConnection(broker(options))
 
     def sleep(seconds):  # with an eye on heartbeats and on the signal to stop
         for _ in range(seconds):
@@ -97,6 +129,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--broker-url-file", type=Path, required=True, help="holds amqps://user:password@host/vhost")
+    add("--allow-plain", action="store_true", help="the broker may be reached without TLS, by amqp://")
     add("--instance", required=True, help="such as https://contoso.service-now.com")
     add("--user", required=True, help="the user of the Table API")
     add("--password-file", type=Path, required=True)
@@ -105,6 +138,7 @@ def arguments():
     add("--system", default="servicenow", help="the ticket.system of the requests")
     add("--table", default="incident")
     add("--states", type=Path, default=HERE / "states.json", help="what each outcome means for a ticket")
+    add("--only-from", action="append", metavar="STATE", help="change the state of records in this state only; may be repeated")
     add("--give-up-after", type=int, default=8, metavar="N", help="failed writes of one event, while ServiceNow answers")
     add("--again", type=Path, metavar="FILE", help="takes events from such a file, not from the broker")
     options = parser.parse_args()

@@ -1,10 +1,13 @@
 /*
  * Script Include MfaReset: asks for a reset of the caller of a ticket, through RabbitMQ's HTTP API.
  *
- *   new MfaReset().request(current, 1, 'lost-phone')     in a business rule, or in a script step of a flow
+ *   new MfaReset().request(current, 1, 'lost-phone')     in an async business rule, or in a script step of a flow
  *
- * True: the broker has it. Anything else is an exception: call again with the same ticket and attempt, from a scheduled job
- * if need be. The id makes that safe; a new attempt is a new reset.
+ * In a rule that is not async, whoever saves the ticket waits for the broker.
+ *
+ * True: the broker has it. Write that down, in a field of your own such as u_mfa_reset_sent. Anything else is an exception: call
+ * again with the same ticket and attempt, from a scheduled job that selects by that field the tickets which want a reset and
+ * have it false. The id makes that safe; a new attempt is a new reset.
  *
  * System properties: mfa_reset.api (https://rabbitmq.contoso.com:15671), mfa_reset.vhost, mfa_reset.user (the broker user),
  * mfa_reset.auth_profile (sys_id of a basic auth profile with that user).
@@ -14,14 +17,19 @@ MfaReset.prototype = {
     initialize: function () {},
 
     request: function (ticket, attempt, profile) {
+        var assignee = String(ticket.assigned_to.user_name || '');
+        if (!assignee) {
+            throw new Error('the ticket is assigned to nobody, and so nobody asks');
+        }
         var number = String(ticket.getValue('number'));
         var id = number + ':' + attempt;
         var request = {
             id: id,
             ticket: { system: 'servicenow', number: number, id: String(ticket.getUniqueValue()) },
+            // Right where user_name is the user principal name. Else take the field that is, or the object id: { object_id: ... }.
             target: { upn: String(ticket.caller_id.user_name) },
             profile: profile,
-            requested_by: String(ticket.assigned_to.user_name), // not the user of this session: a resend must say the same
+            requested_by: assignee, // not the user of this session: a resend must say the same
             requested_at: new Date().toISOString(),
             reason: String(ticket.getValue('short_description'))
         };
@@ -29,7 +37,10 @@ MfaReset.prototype = {
     },
 
     _publish: function (lane, id, number, request) {
-        var user = gs.getProperty('mfa_reset.user');
+        var user = gs.getProperty('mfa_reset.user'), api = String(gs.getProperty('mfa_reset.api'));
+        if (api.indexOf('https://') !== 0) {
+            throw new Error('mfa_reset.api has to be https://');
+        }
         var body = JSON.stringify({
             routing_key: lane,
             properties: {
@@ -44,7 +55,7 @@ MfaReset.prototype = {
         });
         var message = new sn_ws.RESTMessageV2();
         message.setHttpMethod('post');
-        message.setEndpoint(gs.getProperty('mfa_reset.api') + '/api/exchanges/' +
+        message.setEndpoint(api + '/api/exchanges/' +
             encodeURIComponent(gs.getProperty('mfa_reset.vhost')) + '/mfa.requests/publish');
         message.setAuthenticationProfile('basic', gs.getProperty('mfa_reset.auth_profile'));
         message.setRequestHeader('Content-Type', 'application/json');
