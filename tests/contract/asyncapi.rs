@@ -118,6 +118,7 @@ fn send(channel: &str, messages: &[&str], summary: &str) -> Value {
     })
 }
 
+const TRACE: (&str, &str) = ("traceparent", "a header, optional: the trace that this is part of, as W3C Trace Context writes it");
 const JSON: &str = "application/json";
 const EVENT: &str = "application/cloudevents+json; charset=utf-8";
 
@@ -126,31 +127,46 @@ fn messages() -> Value {
         ("message_id", "the id of the request, where its body has none"),
         ("correlation_id", "comes back with the result"),
         ("user_id", "required: the broker user of the connection; the broker checks it"),
+        TRACE,
     ];
     let event = [
         ("message_id", "the id of the event: what repeats has the same"),
         ("correlation_id", "the correlation_id of the request, else its message_id"),
         ("type", "the type of the event"),
+        TRACE,
     ];
     let dead = [
         ("x-mfa-reason", "why: malformed and the like"),
         ("x-mfa-detail", "why, in words"),
         ("correlation_id", "that of the request"),
     ];
-    let checkpoint = json!({
-        "type": "object",
-        "required": ["type", "number", "time", "signature"],
-        "properties": {"type": {"const": "checkpoint"}, "number": {"type": "integer"}},
-    });
     let whatever = json!({"description": "the body as it came, which may be anything"});
     json!({
         "request": message("A request", JSON, &request, payload("request")),
         "result": message("How a request ended", EVENT, &event, payload("result")),
         "delayed": message("A request waits", EVENT, &event, payload("delayed")),
         "audit": message("An audit record", JSON, &[("message_id", "the id of the record")], payload("audit")),
-        "checkpoint": message("A signed checkpoint of the audit trail", JSON, &[], checkpoint),
+        "checkpoint": message("A signed checkpoint of the audit trail", JSON, &[], checkpoint()),
         "deadLetter": message("What nobody could carry out", "application/octet-stream", &dead, whatever),
     })
+}
+
+/// A checkpoint, as the ledger writes it.
+fn checkpoint() -> Value {
+    let text = |words: &str| json!({"type": "string", "description": words});
+    let properties = json!({
+        "type": {"const": "checkpoint"},
+        "number": {"type": "integer", "minimum": 1, "description": "of this chain, without a gap"},
+        "time": {"type": "integer", "description": "milliseconds since 1970"},
+        "chain": {"type": "string", "format": "uuid", "description": "the chain it speaks of"},
+        "seq": {"type": "integer", "minimum": 0, "description": "the last record it covers"},
+        "digest": {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "the digest of that record"},
+        "key_id": text("which key has signed"),
+        "public_key": text("that key's public half"),
+        "signature": text("Ed25519, over all of this but the signature itself"),
+    });
+    let required: Vec<&String> = properties.as_object().unwrap().keys().collect();
+    json!({"type": "object", "required": required, "properties": properties})
 }
 
 /// A message with these properties and headers.

@@ -1,9 +1,12 @@
 //! The commands that the README gives to auditors, run as they stand there.
 
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 
-use crate::desk::{Desk, example};
+use serde_json::Value;
+
+use crate::desk::{Desk, example, python, text};
 
 #[tokio::test]
 async fn the_commands_for_auditors_tell_who_whom_why_and_who_approved() {
@@ -19,18 +22,14 @@ async fn the_commands_for_auditors_tell_who_whom_why_and_who_approved() {
     }
     let user = desk.stage.queues.user();
     desk.stage.queues.publish("reset", &[request.to_string().into_bytes()], Some(&user)).await;
-    let event: serde_json::Value = serde_json::from_slice(&desk.take().await).unwrap();
+    let event: Value = serde_json::from_slice(&desk.take().await).unwrap();
     let target = event["data"]["target_object_id"].as_str().unwrap().to_owned();
     desk.stage.finish().await;
-    let elsewhere = desk.stage.queues.take("audit").await;
-    assert!(elsewhere.len() >= 4, "records and checkpoints");
-    let lines: Vec<u8> = elsewhere.into_iter().flat_map(|copy| [copy.data, b"\n".to_vec()].concat()).collect();
-    std::fs::write(desk.path("checkpoints.jsonl"), lines).unwrap();
 
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let section = readme.split("\n## For auditors\n").nth(1).unwrap().split("\n## ").next().unwrap();
     let commands: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("$ ")).collect();
-    assert!(commands.len() >= 5, "{commands:?}");
+    assert!(commands.len() >= 6, "{commands:?}");
     let said: Vec<String> = commands.iter().map(|command| desk.runs(command)).collect();
     let about = |word: &str| said[commands.iter().position(|command| command.contains(word)).expect(word)].clone();
     let (search, export, verify) = (about("audit search --ticket"), about("| jq"), about("audit verify --checkpoints"));
@@ -41,6 +40,16 @@ async fn the_commands_for_auditors_tell_who_whom_why_and_who_approved() {
         assert!(export.contains(word), "{word}: {export}");
     }
     assert!(verify.starts_with("ok: "), "{verify}");
+    let elsewhere = std::fs::read_to_string(desk.path("checkpoints.jsonl")).unwrap();
+    assert!(elsewhere.lines().count() >= 4 && elsewhere.contains(r#""type":"checkpoint""#), "{elsewhere}");
+    assert_eq!(desk.stage.queues.waiting("audit").await, 0, "it is moved");
+    let checkpoint = elsewhere.lines().find(|line| line.contains(r#""type":"checkpoint""#)).unwrap();
+    let checkpoint: Value = serde_json::from_str(checkpoint).unwrap();
+    let document = text("asyncapi.yaml");
+    let required = document.split("\n        required:\n").find(|part| part.contains("A signed checkpoint")).unwrap();
+    let required = required.split("        type:").next().unwrap();
+    let required: Vec<&str> = required.lines().map(|line| line.trim_matches(&[' ', '-', '"'])).collect();
+    assert_eq!(required, checkpoint.as_object().unwrap().keys().collect::<Vec<_>>(), "as the document says");
 }
 
 impl Desk {
@@ -51,9 +60,15 @@ impl Desk {
             symlink(env!("CARGO_BIN_EXE_mfa-reset"), &program).unwrap();
             std::fs::write(self.path("mfa-reset.toml"), "").unwrap();
         }
-        let paths = format!("{}:{}", self.stage.directory.path().display(), std::env::var("PATH").unwrap());
+        let python = python();
+        let python = Path::new(&python).parent().unwrap();
+        let own = self.stage.directory.path();
+        let paths = format!("{}:{}:{}", own.display(), python.display(), std::env::var("PATH").unwrap());
+        let here = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/itsm/");
+        let line = line.replace("deploy/itsm/", here).replace("mfa.audit", &self.stage.queues.name("audit"));
+        let line = line.replace("/run/secrets/amqp-url", self.path("broker-url").to_str().unwrap());
         let mut shell = Command::new("bash");
-        shell.args(["-o", "pipefail", "-c", line]).current_dir(self.stage.directory.path());
+        shell.args(["-o", "pipefail", "-c", &line]).current_dir(own);
         let done = shell.env_clear().envs(self.stage.settings()).env("PATH", paths).output().unwrap();
         let [said, noted] = [&done.stdout, &done.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         assert!(done.status.success(), "{line}: {said}{noted}");

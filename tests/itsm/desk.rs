@@ -67,6 +67,13 @@ impl Desk {
         Process::spawn(Path::new(&python()), &arguments, [("PYTHONDONTWRITEBYTECODE", "1")], &self.path(name))
     }
 
+    /// Lets a program of `deploy/itsm` run to its end.
+    pub fn program(&self, script: &str, arguments: &[&str]) -> std::process::Output {
+        let mut program = std::process::Command::new(python());
+        program.arg(file(script)).args(arguments).env("PYTHONDONTWRITEBYTECODE", "1");
+        program.current_dir(self.stage.directory.path()).output().unwrap()
+    }
+
     /// Lets the consumer take parked events again.
     pub async fn again(&self, parked: &Path, more: &[&str]) {
         let mut again = self.consumer("again.log", &[&["--again", parked.to_str().unwrap()], more].concat());
@@ -99,11 +106,16 @@ impl Desk {
 
     /// Publishes events as the worker does.
     pub async fn deliver(&mut self, events: &[&[u8]]) {
+        self.deliver_as("result.x.y", events).await;
+    }
+
+    /// The same with this routing key.
+    pub async fn deliver_as(&mut self, key: &str, events: &[&[u8]]) {
         let (channel, exchange) = (self.stage.queues.channel().await, self.stage.queues.name("results"));
         for event in events {
             let properties = BasicProperties::default().with_delivery_mode(2);
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-            let sent = channel.basic_publish(exchange.as_str().into(), "result.x.y".into(), options, event, properties);
+            let sent = channel.basic_publish(exchange.as_str().into(), key.into(), options, event, properties);
             sent.await.unwrap().await.unwrap();
         }
     }

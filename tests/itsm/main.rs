@@ -35,6 +35,9 @@ mod stage;
 
 mod audit;
 mod desk;
+mod document;
 mod publishing;
+mod reading;
 mod table;
+mod trust;
 mod writing;

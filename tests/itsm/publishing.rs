@@ -6,15 +6,16 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::broker;
+use crate::document;
 use crate::desk::{file, python, text};
 use crate::queues::Queues;
 use crate::secrets::BROKER_PASSWORD;
 use crate::stage::{Stage, until};
 
-const PASSWORD: &str = "canary-secret-of-a-publisher";
+pub const PASSWORD: &str = "canary-secret-of-a-publisher";
 
 /// A call of the management API: the status, and the answer as text.
-async fn api(method: Method, user: (&str, &str), path: &str, body: String) -> (u16, String) {
+pub async fn api(method: Method, user: (&str, &str), path: &str, body: String) -> (u16, String) {
     let client = reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap();
     let url = format!("{}/api/{path}", broker::shared().management());
     let call = client.request(method, url).basic_auth(user.0, Some(user.1));
@@ -29,13 +30,11 @@ async fn stage_with(publisher: &str) -> Stage {
     stage.start_worker().await;
     let (admin, user) = (stage.queues.user(), publisher.to_owned());
     let admin = (admin.as_str(), BROKER_PASSWORD);
-    let identity = json!({"password": PASSWORD, "tags": "management"});
+    let tags = document::control(&stage.queues, "set_user_tags servicenow ", ("servicenow", publisher));
+    let identity = json!({"password": PASSWORD, "tags": tags.last()});
     let (status, said) = api(Method::PUT, admin, &format!("users/{user}"), identity.to_string()).await;
     assert!(status < 300, "{status} {said}");
-    let write = format!("^{}\\.requests$", stage.queues.prefix);
-    let may = json!({"configure": "^$", "write": write, "read": "^$"});
-    let (status, said) = api(Method::PUT, admin, &format!("permissions/%2F/{user}"), may.to_string()).await;
-    assert!(status < 300, "{status} {said}");
+    document::permit(&stage.queues, "set_permissions -p mfa servicenow ", ("servicenow", publisher)).await;
     stage
 }
 
@@ -98,11 +97,12 @@ async fn jira_publishes_over_http() {
 #[tokio::test]
 async fn servicenow_publishes_over_http() {
     let mut stage = stage_with("servicenow").await;
-    let settings = |summary: &str, lane: Option<&str>| {
-        json!({
-            "prefix": stage.queues.prefix, "lane": lane,
+    const API: &str = "https://rabbitmq.contoso.com:15671";
+    let settings = |summary: &str, lane: Option<&str>, changed: (&str, &str)| {
+        let mut all = json!({
+            "prefix": stage.queues.prefix, "lane": lane, "api": [API, broker::shared().management()],
             "properties": {
-                "mfa_reset.api": broker::shared().management(), "mfa_reset.vhost": "/",
+                "mfa_reset.api": API, "mfa_reset.vhost": "/",
                 "mfa_reset.user": "servicenow", "mfa_reset.auth_profile": "5e1f",
             },
             "profiles": {"5e1f": format!("servicenow:{PASSWORD}")},
@@ -110,19 +110,30 @@ async fn servicenow_publishes_over_http() {
                 "number": "INC0012345", "sys_id": "9d385017c611228701d22104cc95c371", "short_description": summary,
                 "caller": "user00002@contoso.test", "assignee": "sam@contoso.test",
             },
-        })
-        .to_string()
+        });
+        *all.pointer_mut(changed.0).unwrap() = changed.1.into();
+        all.to_string()
     };
+    let asked_by = ("/ticket/assignee", "sam@contoso.test");
     let run = |settings: String| -> Output {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/itsm/servicenow.js");
         let node = Command::new("node").arg(script).arg(file("publish/servicenow.js")).arg(settings).output();
         node.expect("the script of ServiceNow needs node to run")
     };
-    let good = run(settings("phone \"lost\" for ${good}", None));
+    let good = run(settings("phone \"lost\" for ${good}", None, asked_by));
     assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stderr));
-    let lost = run(settings("phone lost", Some("rest")));
+    let lost = run(settings("phone lost", Some("rest"), asked_by));
     let said = String::from_utf8_lossy(&lost.stderr).into_owned();
     assert!(!lost.status.success() && said.contains("was not taken: 200 {\"routed\":false}"), "{said}");
+
+    for (changed, complaint) in [
+        (("/ticket/assignee", ""), "assigned to nobody"),
+        (("/properties/mfa_reset.api", "http://rabbitmq.contoso.com:15672"), "has to be https://"),
+    ] {
+        let refused = run(settings("phone lost", None, changed));
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains(complaint), "{said}");
+    }
 
     let event = result(&mut stage.queues, "INC0012345:1").await;
     assert_eq!(event["data"]["ticket_id"], "9d385017c611228701d22104cc95c371");
@@ -150,6 +161,8 @@ async fn anybody_publishes_over_amqp() {
     let stored = publish("tickets", &stage.queues.name("requests"));
     assert_eq!(String::from_utf8_lossy(&stored.stdout), "stored: OPS-1\n");
     assert!(!publish("tickets", "mfa.nowhere").status.success(), "what is not stored is an error");
+    std::fs::write(stage.directory.path().join("url"), "amqp://anybody:x@rabbitmq.contoso.test/mfa").unwrap();
+    assert!(!publish("tickets", "mfa.requests").status.success(), "no password goes out without TLS");
     result(&mut stage.queues, "OPS-1").await;
     stage.finish().await;
 }

@@ -11,8 +11,11 @@ global.sn_ws = {
     RESTMessageV2: class {
         constructor() { this.call = { headers: {} }; }
         setHttpMethod(method) { this.call.method = method.toUpperCase(); }
-        // The broker has the names of one test only.
-        setEndpoint(url) { this.call.url = url.replace('/mfa.requests/', `/${settings.prefix}.requests/`); }
+        // The broker has the names of one test only, and no TLS.
+        setEndpoint(url) {
+            const [official, here] = settings.api;
+            this.call.url = url.replace(official, here).replace('/mfa.requests/', `/${settings.prefix}.requests/`);
+        }
         setRequestHeader(name, value) { this.call.headers[name] = value; }
         setAuthenticationProfile(kind, profile) {
             if (kind !== 'basic') throw new Error(kind);

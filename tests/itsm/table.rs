@@ -10,7 +10,9 @@ use axum::routing::{get, patch};
 use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 
-/// The password of the one user, `write-back`.
+/// The one user.
+pub const USER: &str = "write-back";
+/// Its password.
 pub const PASSWORD: &str = "canary-secret-of-the-table";
 
 /// What the next PATCH meets.
@@ -26,11 +28,17 @@ pub enum Fault {
     AppliedAndStalled,
 }
 
+/// A work note in the journal.
+pub struct Note {
+    pub record: String,
+    pub author: String,
+    pub text: String,
+}
+
 #[derive(Default)]
 pub struct Records {
     pub tickets: BTreeMap<String, Map<String, Value>>,
-    /// Record and text of every work note.
-    pub notes: Vec<(String, String)>,
+    pub notes: Vec<Note>,
     pub faults: VecDeque<Fault>,
     /// How many calls came, whatever became of them.
     pub calls: usize,
@@ -73,7 +81,7 @@ impl Table {
     /// The notes of a record.
     pub fn notes(&self, sys_id: &str) -> Vec<String> {
         let records = self.records();
-        records.notes.iter().filter(|(of, _)| of == sys_id).map(|(_, text)| text.clone()).collect()
+        records.notes.iter().filter(|note| note.record == sys_id).map(|note| note.text.clone()).collect()
     }
 
     /// A field of a record.
@@ -90,7 +98,7 @@ fn admitted(headers: &HeaderMap, records: &mut Records) -> bool {
     records.calls += 1;
     let basic = headers["authorization"].to_str().unwrap().strip_prefix("Basic ").unwrap().to_owned();
     let decoded = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, basic).unwrap();
-    decoded == format!("write-back:{PASSWORD}").into_bytes()
+    decoded == format!("{USER}:{PASSWORD}").into_bytes()
 }
 
 fn result(value: Value) -> Response {
@@ -114,9 +122,10 @@ async fn journal(State(records): Shared, Query(asked): Asked, headers: HeaderMap
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let conditions: Vec<&str> = asked["sysparm_query"].split('^').collect();
-    let [of, "element=work_notes", like] = conditions[..] else { panic!("{conditions:?}") };
+    let [of, "element=work_notes", author, like] = conditions[..] else { panic!("{conditions:?}") };
     let (of, like) = (of.strip_prefix("element_id=").unwrap(), like.strip_prefix("valueLIKE").unwrap());
-    let found = records.notes.iter().filter(|(sys_id, text)| sys_id == of && text.contains(like));
+    let author = author.strip_prefix("sys_created_by=").unwrap();
+    let found = records.notes.iter().filter(|note| note.record == of && note.author == author && note.text.contains(like));
     result(found.map(|_| json!({"sys_id": "0"})).collect())
 }
 
@@ -136,7 +145,7 @@ async fn change(
             let Some(record) = records.tickets.get_mut(&sys_id) else { return StatusCode::NOT_FOUND.into_response() };
             record.extend(fields.iter().filter(|(name, _)| *name != "work_notes").map(|(n, v)| (n.clone(), v.clone())));
             if let Some(note) = fields.get("work_notes").and_then(Value::as_str) {
-                records.notes.push((sys_id.clone(), note.to_owned()));
+                records.notes.push(Note { record: sys_id.clone(), author: USER.to_owned(), text: note.to_owned() });
             }
         }
         fault

@@ -1,5 +1,6 @@
 //! The example consumer: one event makes one note, whatever happens in between.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -103,6 +104,7 @@ impl Desk {
     /// Sees what is parked, lets it be taken again once the ticket is there, and closes.
     async fn close_with_parked(self, consumer: crate::process::Process, count: usize) {
         let parked = self.path("parked");
+        assert_eq!(std::fs::metadata(&parked).unwrap().permissions().mode() & 0o777, 0o600, "events are about people");
         assert_eq!(std::fs::read_to_string(&parked).unwrap().lines().count(), count);
         let ticket = self.table.add("INC0404404");
         let still = self.path("still-parked");
