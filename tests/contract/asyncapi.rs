@@ -118,7 +118,8 @@ fn send(channel: &str, messages: &[&str], summary: &str) -> Value {
     })
 }
 
-const TRACE: (&str, &str) = ("traceparent", "a header, optional: the trace that this is part of, as W3C Trace Context writes it");
+const TRACE: (&str, &str) =
+    ("traceparent", "a header, optional: the trace that this is part of, as W3C Trace Context writes it");
 const JSON: &str = "application/json";
 const EVENT: &str = "application/cloudevents+json; charset=utf-8";
 

@@ -43,7 +43,8 @@ pub async fn permit(queues: &Queues, begin: &str, rename: (&str, &str)) {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let ["set_permissions", "-p", "/", user, configure, write, read] = words[..] else { panic!("{words:?}") };
     let may = json!({"configure": configure, "write": write, "read": read}).to_string();
-    let (status, said) = api(Method::PUT, (&queues.user(), BROKER_PASSWORD), &format!("permissions/%2F/{user}"), may).await;
+    let (status, said) =
+        api(Method::PUT, (&queues.user(), BROKER_PASSWORD), &format!("permissions/%2F/{user}"), may).await;
     assert!(status < 300, "{status} {said}");
 }
 

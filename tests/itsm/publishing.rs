@@ -6,8 +6,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::broker;
-use crate::document;
 use crate::desk::{file, python, text};
+use crate::document;
 use crate::queues::Queues;
 use crate::secrets::BROKER_PASSWORD;
 use crate::stage::{Stage, until};

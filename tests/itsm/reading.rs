@@ -41,7 +41,7 @@ async fn a_queue_of_ones_own_gets_what_is_its_own_and_its_reader_reads_nothing_e
     assert_eq!(told["arguments"], json!({"x-queue-type": "quorum", "x-delivery-limit": 1_000_000_000}));
 
     let delayed = example("delayed");
-    let ticket = desk.table.add(delayed["data"]["ticket_number"].as_str().unwrap());
+    desk.table.add(delayed["data"]["ticket_number"].as_str().unwrap());
     for (key, event) in [
         ("result.rejected.unknown", "result"),
         ("result.succeeded.jira", "result"),

@@ -125,7 +125,8 @@ async fn journal(State(records): Shared, Query(asked): Asked, headers: HeaderMap
     let [of, "element=work_notes", author, like] = conditions[..] else { panic!("{conditions:?}") };
     let (of, like) = (of.strip_prefix("element_id=").unwrap(), like.strip_prefix("valueLIKE").unwrap());
     let author = author.strip_prefix("sys_created_by=").unwrap();
-    let found = records.notes.iter().filter(|note| note.record == of && note.author == author && note.text.contains(like));
+    let found =
+        records.notes.iter().filter(|note| note.record == of && note.author == author && note.text.contains(like));
     result(found.map(|_| json!({"sys_id": "0"})).collect())
 }
 

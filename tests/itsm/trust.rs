@@ -98,7 +98,7 @@ async fn a_state_is_changed_from_an_expected_one_only() {
 
 #[tokio::test]
 async fn no_password_goes_out_without_tls() {
-    let desk = Desk::open().await;
+    let mut desk = Desk::open().await;
     std::fs::write(desk.path("plain"), "amqp://user:password@rabbitmq.contoso.test/mfa").unwrap();
     let mut consumer = desk.consumer("consumer.log", &["--broker-url-file", desk.path("plain").to_str().unwrap()]);
     assert_eq!(consumer.exit_code(std::time::Duration::from_secs(60)), Some(1));
