@@ -67,9 +67,9 @@ fn channel(queue: &Queue) -> Value {
         names.iter().map(|name| ((*name).to_owned(), reference(&format!("#/components/messages/{name}")))).collect();
     // Producers know a routing key, consumers a queue.
     let binding = if lane {
-        json!({"is": "routingKey", "exchange": {"name": exchange, "type": "topic", "durable": true, "autoDelete": false, "vhost": "/"}})
+        json!({"is": "routingKey", "exchange": {"name": exchange, "type": "topic", "durable": true, "autoDelete": false, "vhost": "mfa"}})
     } else {
-        json!({"is": "queue", "queue": {"name": name, "durable": true, "exclusive": false, "autoDelete": false, "vhost": "/"}})
+        json!({"is": "queue", "queue": {"name": name, "durable": true, "exclusive": false, "autoDelete": false, "vhost": "mfa"}})
     };
     let mut amqp = binding;
     amqp["bindingVersion"] = BINDING.into();

@@ -48,7 +48,7 @@ async fn the_commands_for_auditors_tell_who_whom_why_and_who_approved() {
     let document = text("asyncapi.yaml");
     let required = document.split("\n        required:\n").find(|part| part.contains("A signed checkpoint")).unwrap();
     let required = required.split("        type:").next().unwrap();
-    let required: Vec<&str> = required.lines().map(|line| line.trim_matches(&[' ', '-', '"'])).collect();
+    let required: Vec<&str> = required.lines().map(|line| line.trim_matches([' ', '-', '"'])).collect();
     assert_eq!(required, checkpoint.as_object().unwrap().keys().collect::<Vec<_>>(), "as the document says");
 }
 

@@ -1,6 +1,6 @@
 //! Every way to publish that `deploy/itsm` shows, as it stands there, until the worker has answered.
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -94,45 +94,47 @@ async fn jira_publishes_over_http() {
     stage.finish().await;
 }
 
+/// What the stub of ServiceNow is to be, with one thing changed.
+fn settings(prefix: &str, summary: &str, lane: Option<&str>, changed: (&str, &str)) -> String {
+    const API: &str = "https://rabbitmq.contoso.com:15671";
+    let mut all = json!({
+        "prefix": prefix, "lane": lane, "api": [API, broker::shared().management()],
+        "properties": {
+            "mfa_reset.api": API, "mfa_reset.vhost": "/",
+            "mfa_reset.user": "servicenow", "mfa_reset.auth_profile": "5e1f",
+        },
+        "profiles": {"5e1f": format!("servicenow:{PASSWORD}")},
+        "ticket": {
+            "number": "INC0012345", "sys_id": "9d385017c611228701d22104cc95c371", "short_description": summary,
+            "caller": "user00002@contoso.test", "assignee": "sam@contoso.test",
+        },
+    });
+    *all.pointer_mut(changed.0).unwrap() = changed.1.into();
+    all.to_string()
+}
+
+/// Lets the script ask, and gives whether it was content and what it complained of.
+fn asks(settings: String) -> (bool, String) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/itsm/servicenow.js");
+    let node = Command::new("node").arg(script).arg(file("publish/servicenow.js")).arg(settings).output();
+    let done = node.expect("the script of ServiceNow needs node to run");
+    (done.status.success(), String::from_utf8_lossy(&done.stderr).into_owned())
+}
+
 #[tokio::test]
 async fn servicenow_publishes_over_http() {
     let mut stage = stage_with("servicenow").await;
-    const API: &str = "https://rabbitmq.contoso.com:15671";
-    let settings = |summary: &str, lane: Option<&str>, changed: (&str, &str)| {
-        let mut all = json!({
-            "prefix": stage.queues.prefix, "lane": lane, "api": [API, broker::shared().management()],
-            "properties": {
-                "mfa_reset.api": API, "mfa_reset.vhost": "/",
-                "mfa_reset.user": "servicenow", "mfa_reset.auth_profile": "5e1f",
-            },
-            "profiles": {"5e1f": format!("servicenow:{PASSWORD}")},
-            "ticket": {
-                "number": "INC0012345", "sys_id": "9d385017c611228701d22104cc95c371", "short_description": summary,
-                "caller": "user00002@contoso.test", "assignee": "sam@contoso.test",
-            },
-        });
-        *all.pointer_mut(changed.0).unwrap() = changed.1.into();
-        all.to_string()
-    };
+    let prefix = stage.queues.prefix.clone();
     let asked_by = ("/ticket/assignee", "sam@contoso.test");
-    let run = |settings: String| -> Output {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/itsm/servicenow.js");
-        let node = Command::new("node").arg(script).arg(file("publish/servicenow.js")).arg(settings).output();
-        node.expect("the script of ServiceNow needs node to run")
-    };
-    let good = run(settings("phone \"lost\" for ${good}", None, asked_by));
-    assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stderr));
-    let lost = run(settings("phone lost", Some("rest"), asked_by));
-    let said = String::from_utf8_lossy(&lost.stderr).into_owned();
-    assert!(!lost.status.success() && said.contains("was not taken: 200 {\"routed\":false}"), "{said}");
-
-    for (changed, complaint) in [
-        (("/ticket/assignee", ""), "assigned to nobody"),
-        (("/properties/mfa_reset.api", "http://rabbitmq.contoso.com:15672"), "has to be https://"),
+    let good = asks(settings(&prefix, "phone \"lost\" for ${good}", None, asked_by));
+    assert!(good.0, "{}", good.1);
+    for (lane, changed, complaint) in [
+        (Some("rest"), asked_by, "was not taken: 200 {\"routed\":false}"),
+        (None, ("/ticket/assignee", ""), "assigned to nobody"),
+        (None, ("/properties/mfa_reset.api", "http://rabbitmq.contoso.com:15672"), "has to be https://"),
     ] {
-        let refused = run(settings("phone lost", None, changed));
-        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(!refused.status.success() && said.contains(complaint), "{said}");
+        let (content, said) = asks(settings(&prefix, "phone lost", lane, changed));
+        assert!(!content && said.contains(complaint), "{said}");
     }
 
     let event = result(&mut stage.queues, "INC0012345:1").await;
@@ -154,15 +156,20 @@ async fn anybody_publishes_over_amqp() {
         let request = crate::requests::request("OPS-1", 3, "lost-phone").to_string();
         let mut script = Command::new(python());
         script.arg(file("publish/publish.py")).arg(stage.directory.path().join("url")).args([lane, exchange]);
-        let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        std::io::Write::write_all(&mut child.stdin.take().unwrap(), request.as_bytes()).unwrap();
+        let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // What refuses at once may not have read it.
+        let _ = std::io::Write::write_all(&mut child.stdin.take().unwrap(), request.as_bytes());
         child.wait_with_output().unwrap()
     };
     let stored = publish("tickets", &stage.queues.name("requests"));
     assert_eq!(String::from_utf8_lossy(&stored.stdout), "stored: OPS-1\n");
     assert!(!publish("tickets", "mfa.nowhere").status.success(), "what is not stored is an error");
     std::fs::write(stage.directory.path().join("url"), "amqp://anybody:x@rabbitmq.contoso.test/mfa").unwrap();
-    assert!(!publish("tickets", "mfa.requests").status.success(), "no password goes out without TLS");
+    let refused = publish("tickets", "mfa.requests");
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("has to be amqps://"),
+        "no password without TLS: {refused:?}"
+    );
     result(&mut stage.queues, "OPS-1").await;
     stage.finish().await;
 }
