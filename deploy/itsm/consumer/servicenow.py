@@ -50,7 +50,7 @@ class ServiceNow:
                 return json.load(answer)["result"]
         except urllib.error.HTTPError as error:
             why = f"{method} {path.split('/')[0]} answers {error.code}"
-            if error.code in (401, 408, 429) or error.code >= 500:
+            if error.code < 400 or error.code in (401, 408, 429) or error.code >= 500:  # below 400: a page of maintenance
                 failed_write = method == "PATCH" and error.code >= 500
                 raise Unavailable(why, error.headers.get("Retry-After"), failed_write) from None
             raise Refused(why) from None

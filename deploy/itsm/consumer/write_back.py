@@ -104,14 +104,20 @@ def broker(options):
 
 
 def consume(servicenow, options):
-    connection = pika.BlockingConnection(broker(options))
+    with pika.BlockingConnection(broker(options)) as connection:
+        work(servicenow, options, connection)
+
+
+def work(servicenow, options, connection):
+    channel = connection.channel()
 
     def sleep(seconds):  # with an eye on heartbeats and on the signal to stop
         for _ in range(seconds):
             if not stop.is_set():
                 connection.sleep(1)
+            if channel.is_closed:  # after half an hour the broker takes the event back, and another consumer may have it
+                raise pika.exceptions.ChannelWrongStateError()
 
-    channel = connection.channel()
     channel.basic_qos(prefetch_count=1)
     # Two consumers could both look before either writes, and quorum queues do not enforce exclusive consumers.
     while channel.queue_declare(options.queue, passive=True).method.consumer_count and not stop.is_set():
@@ -122,7 +128,6 @@ def consume(servicenow, options):
             break  # what is not acknowledged comes again
         if method:
             channel.basic_ack(method.delivery_tag)
-    connection.close()
 
 
 def arguments():

@@ -29,7 +29,7 @@ MfaReset.prototype = {
             // Right where user_name is the user principal name. Else take the field that is, or the object id: { object_id: ... }.
             target: { upn: String(ticket.caller_id.user_name) },
             profile: profile,
-            requested_by: assignee, // not the user of this session: a resend must say the same
+            requested_by: assignee, // a resend must say the same, so not the user of this session; after a new assignment it is rejected (id_reused)
             requested_at: new Date().toISOString(),
             reason: String(ticket.getValue('short_description'))
         };
