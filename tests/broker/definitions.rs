@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use lapin::options::{
     BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
-    QueueDeclareOptions, QueueDeleteOptions,
+    QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
@@ -19,7 +19,7 @@ use crate::requests::{bodies, request, upn};
 use crate::secrets::BROKER_PASSWORD;
 use crate::stage::{Stage, until};
 
-const USERS: [&str; 4] = ["submitter", "worker", "reader", "operator"];
+const USERS: [&str; 6] = ["submitter", "worker", "reader", "archive", "operator", "scaler"];
 const DEFINITIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rabbitmq/definitions.json");
 
 /// One broker for all of it: starting one costs more than everything that is asked of it.
@@ -109,6 +109,8 @@ async fn a_request_goes_its_way_with_nobody_permitted_to_declare(broker: &Broker
     .await;
     outcomes.sort();
     assert_eq!(outcomes, ["rejected", "succeeded"]);
+    let archive = connect(&url(broker, "archive")).await.unwrap();
+    let channel = archive.create_channel().await.unwrap();
     assert!(channel.basic_get("mfa.audit".into(), taken()).await.unwrap().is_some(), "the trail");
 
     who_waits_for_results_needs_more(broker, &stage);
@@ -173,8 +175,10 @@ async fn each_user_may_do_what_it_needs_and_nothing_else(broker: &Broker) {
             &["mfa.requests", "mfa.retry", "mfa.results", "mfa.audit", "mfa.dead-letters"],
             &["mfa.dead-letters", "mfa.requests.tickets", "mfa.requests.batch"],
         ),
-        ("reader", &[], &["mfa.results", "mfa.audit"]),
+        ("reader", &[], &["mfa.results"]),
+        ("archive", &[], &["mfa.audit"]),
         ("operator", &[], &["mfa.dead-letters"]),
+        ("scaler", &[], &[]),
     ] {
         let connection = connect(&url(broker, user)).await.unwrap();
         let tried = Tried { connection, user };
@@ -186,9 +190,13 @@ async fn each_user_may_do_what_it_needs_and_nothing_else(broker: &Broker) {
         for queue in names("queues") {
             let allowed = tried.get(&queue).await;
             assert_eq!(allowed, reads.contains(&queue.as_str()), "{user} reads {queue}");
+            // Whoever may read may also remove: RabbitMQ has no right to look only.
+            assert_eq!(tried.purge(&queue).await, allowed, "{user} purges {queue}");
             assert!(!tried.delete(&queue).await, "{user} deletes {queue}");
             assert!(!tried.bind(&queue).await, "{user} binds {queue}");
         }
+        // How long a queue is anybody in the virtual host may ask, as KEDA does.
+        assert!(tried.ask_length("mfa.requests.tickets").await, "{user} asks how long a lane is");
         assert!(!tried.declare().await, "{user} declares");
         let elsewhere = url(broker, user).replace("/mfa", "/%2f");
         assert!(connect(&elsewhere).await.is_err(), "{user} enters another virtual host");
@@ -201,7 +209,7 @@ async fn as_they_stand_in_the_repository_nobody_can_log_in(broker: &Broker) {
     let guesses = USERS.into_iter().flat_map(|user| [BROKER_PASSWORD, user, ""].map(|password| (user, password)));
     let urls = guesses.map(|(user, password)| url(broker, user).replace(BROKER_PASSWORD, password));
     let tried = join_all(urls.map(|url| async move { connect(&url).await.is_err() })).await;
-    assert_eq!(tried, [true; 12]);
+    assert_eq!(tried, [true; 18]);
 }
 
 /// What a user tries, each on a channel of its own, since a refusal closes it. `false` where it was refused.
@@ -226,6 +234,15 @@ impl Tried {
 
     async fn get(&self, queue: &str) -> bool {
         self.judge(self.channel().await.basic_get(queue.into(), BasicGetOptions::default()).await.map(|_| ()))
+    }
+
+    async fn purge(&self, queue: &str) -> bool {
+        self.judge(self.channel().await.queue_purge(queue.into(), QueuePurgeOptions::default()).await.map(|_| ()))
+    }
+
+    async fn ask_length(&self, queue: &str) -> bool {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        self.judge(self.channel().await.queue_declare(queue.into(), options, FieldTable::default()).await.map(|_| ()))
     }
 
     async fn delete(&self, queue: &str) -> bool {
