@@ -118,7 +118,7 @@ fn fail(missing: &[String]) -> Finding {
 fn narrow(wide: bool, granular: &[&str]) -> Finding {
     let lacks = |(_, permission): &&(MethodType, &str)| !wide && !granular.contains(permission);
     let left: Vec<&str> = GRANULAR.iter().filter(lacks).map(|(kind, _)| kind.name()).collect();
-    if wide || left.is_empty() {
+    if left.is_empty() {
         return Finding::ok("graph.permissions", "everything that the settings need is granted");
     }
     let permissions: BTreeSet<&str> = GRANULAR.iter().filter(lacks).map(|(_, permission)| *permission).collect();
